@@ -1,0 +1,39 @@
+"""minimllm: the tested building blocks behind a notebook course on multimodal language models.
+
+Every public name is importable from here. The modules load on first use, so that ``import minimllm`` costs next to nothing.
+"""
+
+from importlib import import_module
+
+_HOME = {
+    "patchify": "patches",
+    "unpatchify": "patches",
+    "PatchEmbedding": "patches",
+    "LearnedPositions": "patches",
+    "interpolate_positions": "patches",
+    "Attention": "attention",
+    "EncoderBlock": "blocks",
+    "ViT": "vit",
+    "ViTConfig": "vit",
+    "Recorder": "recording",
+    "rollout": "recording",
+    "Scene": "data.scenes",
+    "scenes": "data.scenes",
+    "render": "data.scenes",
+    "captions": "data.scenes",
+    "questions": "data.scenes",
+}
+
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str):
+    if name not in _HOME:
+        raise AttributeError(f"module 'minimllm' has no attribute {name!r}")
+    value = getattr(import_module(f"minimllm.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(_HOME))

@@ -1,0 +1,67 @@
+"""The blocks that models stack: a residual stream, into which attention and an MLP write in turn."""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from minimllm.attention import Attention
+
+
+def quick_gelu(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """``x * sigmoid(1.702 x)``: the approximation of GELU that OpenAI's CLIP was trained with. Not interchangeable with GELU."""
+    return x * torch.sigmoid(1.702 * x)
+
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "quick_gelu": quick_gelu, "relu": F.relu}
+
+
+class MLP(nn.Module):
+    """Two linear layers with a nonlinearity between: each token on its own, ``dim -> mlp_dim -> dim``.
+
+    Args:
+        activation: ``gelu`` (exact, with the error function: ViT), ``quick_gelu`` (CLIP) or ``relu``.
+
+    Raises:
+        ValueError: for another activation.
+    """
+
+    def __init__(self, dim: int, mlp_dim: int, activation: str = "gelu"):
+        super().__init__()
+        if activation not in ACTIVATIONS:
+            raise ValueError(f"unknown activation {activation!r}; known are {', '.join(ACTIVATIONS)}")
+        self.activation = ACTIVATIONS[activation]
+        self.up, self.down = nn.Linear(dim, mlp_dim), nn.Linear(mlp_dim, dim)
+
+    def forward(self, x: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch dim"]:
+        return self.down(self.activation(self.up(x)))
+
+
+class EncoderBlock(nn.Module):
+    """Pre-norm transformer block: ``x + attention(norm(x))``, then ``x + mlp(norm(x))`` (ViT equations 2 and 3).
+
+    BERT and the transformer of 2017 normalise after the sum instead; before it, the residual stream stays an open road
+    from the first layer to the last.
+
+    Args:
+        dim, heads, mlp_dim: width of the tokens, number of heads, width inside the MLP.
+        activation: see :class:`MLP`.
+        norm_eps: epsilon of the two layer norms.
+        query_key_value_bias: whether the query, key and value projections have a bias (the output projection always has).
+    """
+
+    def __init__(
+        self, dim: int, heads: int, mlp_dim: int, activation: str = "gelu", norm_eps: float = 1e-6, query_key_value_bias: bool = True
+    ):
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(dim, eps=norm_eps)
+        self.attention = Attention(dim, heads, bias=query_key_value_bias, output_bias=True)
+        self.mlp_norm = nn.LayerNorm(dim, eps=norm_eps)
+        self.mlp = MLP(dim, mlp_dim, activation)
+
+    def forward(self, x: Float[Tensor, "batch length dim"], mask: Bool[Tensor, "..."] | None = None) -> Float[Tensor, "batch length dim"]:
+        """``(batch, length, dim)`` -> the same shape; ``mask`` as in :class:`~minimllm.attention.Attention`."""
+        x = x + self.attention(self.attention_norm(x), mask=mask)
+        return x + self.mlp(self.mlp_norm(x))

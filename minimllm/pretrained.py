@@ -1,0 +1,175 @@
+"""Reads Hugging Face model folders: configs, safetensors files, and weights renamed by a table. Knows no model itself.
+
+Loading is loud. A tensor that is missing, unexpected or of another shape, a damaged file, an option that the model does not
+implement: each is a ``ValueError`` that names the thing as the file writes it. Weights come from safetensors only, never from
+pickles, and are used as they lie in the file: no second copy is made unless another dtype is asked for.
+"""
+
+import json
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
+from os import PathLike
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any, TypeVar
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+# Our name -> the names it may have in a file, the usual one first; {i} is a layer's number, .weight and .bias are carried along.
+WeightNames = Mapping[str, tuple[str, ...]]
+Model = TypeVar("Model", bound=nn.Module)
+
+# Buffers that older files carry and no model needs: they are computed afresh.
+STALE_BUFFERS = re.compile(r"(.*\.)?(position_ids|rotary_emb\.inv_freq)$")
+
+
+def resolve(folder: str | PathLike) -> Path:
+    """The local folder of a checkpoint; a name like ``openai/clip-vit-base-patch32`` is fetched from the hub, or found in its cache.
+
+    Raises:
+        ValueError: if it is neither a folder here nor a repository that can be reached.
+    """
+    path = Path(folder)
+    if path.is_dir():
+        return path
+    if path.exists():
+        raise ValueError(f"{str(folder)!r} is a file; give the folder that holds config.json and the safetensors files")
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", str(folder)):
+        raise ValueError(f"there is no folder {str(folder)!r}, and it is not a hub name of the form owner/name")
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(str(folder), allow_patterns=["*.json", "*.safetensors"]))
+    except Exception as error:  # the hub library raises many kinds: no network, no such repository, not allowed
+        raise ValueError(f"{str(folder)!r} is no folder here, and the hub did not give it: {error}") from error
+
+
+def read_config(folder: Path, model_type: str) -> dict[str, Any]:
+    """The values of ``config.json``; a ``ValueError`` unless it is of this ``model_type``."""
+    values = read_json(folder / "config.json")
+    if values.get("model_type") != model_type:
+        raise ValueError(f"{folder / 'config.json'} has model_type {values.get('model_type')!r}, expected {model_type!r}")
+    return values
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"{path.parent} holds no {path.name}; is it the folder that save_pretrained wrote?") from None
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{path} cannot be read as JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} should hold a JSON object, and holds a {type(values).__name__}")
+    return values
+
+
+def option(values: Mapping[str, Any], name: str, default: Any, allowed: Collection[Any] | None = None, kind: type | None = None) -> Any:
+    """A value of a config, or its default; a ``ValueError`` that names the option if we do not implement what it asks for."""
+    value = values.get(name, default)
+    if allowed is not None and value not in allowed:
+        raise ValueError(f"config.json has {name} = {value!r}, which is not implemented; implemented: {', '.join(map(repr, allowed))}")
+    if kind is not None and (not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool)):
+        raise ValueError(f"config.json has {name} = {value!r}; only one {kind.__name__} is implemented")
+    return value
+
+
+def number_of_classes(values: Mapping[str, Any]) -> int:
+    """Classes of a classifier, as transformers finds them: the labels listed, else ``num_labels``, else two."""
+    return len(values["id2label"]) if values.get("id2label") is not None else option(values, "num_labels", 2, kind=int)
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files of a folder: the single file, or the shards that its index names."""
+    single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    if single.exists():
+        return [single]
+    if not index.exists():
+        pickles = [path.name for path in folder.iterdir() if path.suffix in {".bin", ".pt", ".pth", ".ckpt"}]
+        hint = f" ({', '.join(sorted(pickles))} would have to be unpickled, which runs what is in it: convert it)" if pickles else ""
+        raise ValueError(f"{folder} holds neither {single.name} nor {index.name}{hint}")
+    shards = read_json(index).get("weight_map")
+    if not isinstance(shards, dict) or not shards or not all(isinstance(name, str) for name in shards.values()):
+        raise ValueError(f"{index} has no weight_map from tensor names to files")
+    for name in shards.values():
+        if ".." in re.split(r"[/\\]", name) or PurePosixPath(name).is_absolute() or PureWindowsPath(name).drive:
+            raise ValueError(f"{index} names the shard {name!r}, which leads outside the folder; refused")
+    return [folder / name for name in sorted(set(shards.values()))]
+
+
+def read_tensors(folder: Path) -> Iterator[tuple[str, Tensor, Path]]:
+    """Every tensor of a folder with its name and file, memory-mapped, in the files' order."""
+    for path in weight_files(folder):
+        try:
+            with safe_open(path, framework="pt") as file:
+                for name in file.keys():
+                    yield name, file.get_tensor(name), path
+        except FileNotFoundError:
+            raise ValueError(f"the shard {path} is missing") from None
+        except (SafetensorError, OSError) as error:
+            raise ValueError(f"{path} is damaged or cut short: {error}; fetch or save it again") from error
+
+
+def load(
+    build: Callable[[Any], Model],
+    config: Any,
+    folder: Path,
+    names: WeightNames,
+    dtype: torch.dtype | None = None,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+    unused: str | None = None,
+) -> Model:
+    """Build a model without memory for its weights, then put the tensors of the folder in their places.
+
+    Args:
+        build: the model's class, called with ``config``.
+        names: our names and those in the files.
+        dtype: of the weights; ``None`` keeps the files'.
+        shapes: our name -> shape in the file, where the file folds the same numbers otherwise.
+        unused: a regular expression of tensors that the file may hold and the model never reads.
+
+    Raises:
+        ValueError: a tensor is missing, unexpected, of another shape or not of floats, or a file is damaged.
+    """
+    with torch.device("meta"):
+        model = build(config)
+    candidates = {name: file_names(name, names) for name, _ in model.named_parameters()}
+    ours = {candidate: name for name, listed in candidates.items() for candidate in listed}
+    unexpected, seen = [], set()
+    for file_name, tensor, path in read_tensors(folder):
+        name = ours.get(file_name)
+        if name is None or name in seen:
+            if name is not None or not (STALE_BUFFERS.match(file_name) or (unused and re.fullmatch(unused, file_name))):
+                unexpected.append(f"{file_name} ({path.name})")
+            continue
+        parameter = model.get_parameter(name)
+        expected = (shapes or {}).get(name, tuple(parameter.shape))
+        if tuple(tensor.shape) != expected or not tensor.is_floating_point():
+            raise ValueError(f"{path}: tensor {file_name} is {tensor.dtype} {tuple(tensor.shape)}, expected floats of shape {expected}")
+        owner, _, leaf = name.rpartition(".")
+        value = tensor.reshape(parameter.shape).to(dtype or tensor.dtype)
+        setattr(model.get_submodule(owner), leaf, nn.Parameter(value))
+        seen.add(name)
+    missing = [listed[0] for name, listed in candidates.items() if name not in seen]
+    if missing or unexpected:
+        found = f"{enumerate_names('missing', missing)}; {enumerate_names('unexpected', unexpected)}"
+        raise ValueError(f"the tensors of {folder} do not fit its config.json: {found}")
+    return model.eval()
+
+
+def file_names(name: str, names: WeightNames) -> list[str]:
+    """The names that one of our parameters may have in a file."""
+    numbers = re.findall(r"\.(\d+)\.", name)
+    generic = re.sub(r"\.\d+\.", ".{i}.", name)
+    stem, _, suffix = generic.rpartition(".")
+    if generic in names:
+        templates = names[generic]
+    else:
+        templates = tuple(f"{template}.{suffix}" for template in names[stem])
+    return [template.format(i=numbers[0] if numbers else "") for template in templates]
+
+
+def enumerate_names(what: str, listed: list[str], most: int = 8) -> str:
+    more = f" and {len(listed) - most} more" if len(listed) > most else ""
+    return f"{len(listed)} {what}" + (": " + ", ".join(listed[:most]) + more if listed else "")

@@ -1,0 +1,35 @@
+"""What several tests share."""
+
+from contextlib import contextmanager
+
+import jaxtyping
+import torch
+from torch import nn
+
+
+@contextmanager
+def unchecked():
+    """Switch off the run-time shape checks of the tests, to meet a function's own errors as a user does."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    try:
+        yield
+    finally:
+        jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@torch.no_grad()
+def randomise(model: nn.Module, seed: int = 0, std: float = 0.2, gate: float = 0.8) -> nn.Module:
+    """Weights that hide no mistake: N(0, std^2) everywhere, norms around one, gates open."""
+    generator = torch.Generator().manual_seed(seed)
+    for name, parameter in model.named_parameters():
+        parameter.normal_(std=std, generator=generator)
+        if "norm" in name.lower() and name.endswith("weight"):
+            parameter.add_(1)
+        if name.endswith("gate"):
+            parameter.fill_(gate)
+    return model.eval()
+
+
+def largest_difference(a: torch.Tensor, b: torch.Tensor) -> float:
+    assert a.shape == b.shape, f"{tuple(a.shape)} against {tuple(b.shape)}"
+    return (a - b).abs().max().item()
