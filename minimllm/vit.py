@@ -25,6 +25,8 @@ class ViTConfig:
         activation: see :class:`~minimllm.blocks.MLP`.
         norm_eps: epsilon of the layer norms (1e-6 in the paper's code and timm, 1e-12 in transformers).
         query_key_value_bias: biases of the query, key and value projections.
+        patch_bias: bias of the patch embedding; CLIP has none.
+        pre_norm: a layer norm before the first block, as in CLIP.
         position_std: standard deviation of the positions and the class token at the start.
     """
 
@@ -39,6 +41,8 @@ class ViTConfig:
     activation: str = "gelu"
     norm_eps: float = 1e-6
     query_key_value_bias: bool = True
+    patch_bias: bool = True
+    pre_norm: bool = False
     position_std: float = 0.5
 
     def __post_init__(self):
@@ -100,9 +104,10 @@ class ViT(nn.Module):
         self.config = config
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.patches = PatchEmbedding(config.patch_size, config.channels, config.dim)
+            self.patches = PatchEmbedding(config.patch_size, config.channels, config.dim, bias=config.patch_bias)
             self.class_token = nn.Parameter(torch.empty(config.dim).normal_(std=config.position_std))
             self.positions = LearnedPositions(config.grid, config.dim, class_token=True, std=config.position_std)
+            self.pre_norm = nn.LayerNorm(config.dim, eps=config.norm_eps) if config.pre_norm else nn.Identity()
             self.blocks = nn.ModuleList(
                 EncoderBlock(config.dim, config.heads, config.mlp_dim, config.activation, config.norm_eps, config.query_key_value_bias)
                 for _ in range(config.layers)
@@ -130,7 +135,7 @@ class ViT(nn.Module):
             )
         x = self.patches(images)
         x = torch.cat([self.class_token.expand(len(x), 1, -1), x], dim=1)
-        x = self.positions(x, grid=(height // self.config.patch_size, width // self.config.patch_size))
+        x = self.pre_norm(self.positions(x, grid=(height // self.config.patch_size, width // self.config.patch_size)))
         for block in self.blocks:
             x = block(x)
         return self.norm(x)

@@ -61,7 +61,7 @@ def test_interpolated_positions_equal_transformers(size, tmp_path):
 def test_gradients_equal_transformers(tmp_path):
     theirs = transformers_model(tmp_path, torch.float64)
     ours, images = ViT.from_pretrained(tmp_path), torch.randn(2, 3, 16, 16, dtype=torch.float64)
-    for model, logits in ((theirs, theirs(images).logits), (ours, ours(images))):
+    for logits in (theirs(images).logits, ours(images)):
         torch.nn.functional.cross_entropy(logits, torch.tensor([1, 4])).backward()
     pairs = {
         "patches.projection.weight": theirs.vit.embeddings.patch_embeddings.projection.weight.grad.flatten(1),
