@@ -1,0 +1,61 @@
+"""The course's figures, in one style: a drawing function returns a matplotlib ``Figure``; ``show`` puts it on the page with its alt text.
+
+Colours are those of Okabe and Ito (2008), which readers with any common form of colour blindness can tell apart.
+"""
+
+from .numbers import confusion_matrix, curves, layer_cost, matrix, position_similarity
+from .page import (
+    AMOUNT,
+    ASSETS,
+    BLUE,
+    GREEN,
+    GREY,
+    INK,
+    ORANGE,
+    PALE,
+    PURPLE,
+    SIGNED,
+    SKY,
+    VERMILION,
+    canvas,
+    image_tag,
+    placed,
+    png,
+    show,
+    show_source,
+    style,
+)
+from .pictures import Picture, as_array, attention_map, patch_grid, patch_sequence, picture
+
+__all__ = [
+    "AMOUNT",
+    "ASSETS",
+    "BLUE",
+    "GREEN",
+    "GREY",
+    "INK",
+    "ORANGE",
+    "PALE",
+    "PURPLE",
+    "Picture",
+    "SIGNED",
+    "SKY",
+    "VERMILION",
+    "as_array",
+    "attention_map",
+    "canvas",
+    "confusion_matrix",
+    "curves",
+    "image_tag",
+    "layer_cost",
+    "matrix",
+    "patch_grid",
+    "patch_sequence",
+    "picture",
+    "placed",
+    "png",
+    "position_similarity",
+    "show",
+    "show_source",
+    "style",
+]

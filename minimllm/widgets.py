@@ -1,0 +1,251 @@
+"""The course's figures behind sliders. ``explore`` makes a widget of any drawing function; the rest are the lessons' own widgets.
+
+A widget's output also holds a still picture with its alternative text, for readers without a kernel. Moving a control redraws at once;
+should drawing fail, the reader sees the error beside the picture, which is marked as out of date, and the kernel sees it too.
+"""
+
+import html
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import ipywidgets
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+
+from . import figures
+from .costs import layer_multiply_adds
+from .figures import Picture
+
+Draw = Callable[..., Figure]
+Alt = str | Callable[..., str]
+LIVE_DPI = 120  # a little coarser than a still figure, so that a slider is followed without delay
+
+
+def _control(name: str, given: Any) -> ipywidgets.Widget:
+    """The control for a shorthand, with its name in words: see ``explore``."""
+    options: dict = {"description": name.replace("_", " ").capitalize(), "style": {"description_width": "9em"}}
+    if isinstance(given, ipywidgets.Widget):
+        if not hasattr(given, "value"):
+            raise ValueError(f"control {name!r} is a {type(given).__name__}, which has no value; give an ipywidgets control with one")
+        given.description = given.description or options["description"]
+        given.style.description_width = "9em"
+        return given
+    if isinstance(given, bool):
+        return ipywidgets.Checkbox(given, indent=True, **options)
+    if isinstance(given, str):
+        return ipywidgets.Text(given, continuous_update=True, layout={"width": "32em"}, **options)
+    if isinstance(given, tuple) and len(given) in (2, 3) and all(isinstance(end, int | float) for end in given):
+        slider = ipywidgets.FloatSlider if any(isinstance(end, float) for end in given) else ipywidgets.IntSlider
+        low, high, *step = given
+        steps = {"step": step[0]} if step else {}
+        return slider(value=low, min=low, max=high, layout={"width": "32em"}, **steps, **options)
+    if isinstance(given, Mapping) and given:
+        return ipywidgets.Dropdown(options=list(given.items()), layout={"width": "32em"}, **options)
+    if isinstance(given, list | range) and given:
+        if all(isinstance(option, int | float) for option in given):
+            return ipywidgets.SelectionSlider(options=list(given), layout={"width": "32em"}, **options)
+        return ipywidgets.Dropdown(options=list(given), layout={"width": "32em"}, **options)
+    raise ValueError(
+        f"control {name!r} cannot be made of {given!r}: expected an ipywidgets control, (low, high) or (low, high, step), "
+        "a list of options, a mapping from labels to values, True or False, or a text"
+    )
+
+
+def _stops(control: ipywidgets.Widget) -> list:
+    """Every value that a control can take; of a text, the one it has."""
+    if hasattr(control, "options"):
+        return [option[1] if isinstance(option, tuple) else option for option in control.options]
+    if isinstance(control, ipywidgets.Checkbox):
+        return [False, True]
+    if hasattr(control, "step"):
+        count = round((control.max - control.min) / control.step)
+        return [type(control.value)(control.min + stop * control.step) for stop in range(count + 1)]
+    return [control.value]
+
+
+class Explorer(ipywidgets.VBox):
+    """Controls above a picture that ``draw`` makes of their values. Made by ``explore``."""
+
+    def __init__(self, draw: Draw, alt: Alt, controls: Mapping[str, ipywidgets.Widget]):
+        self._draw, self._alt, self._paused = draw, alt, False
+        self.controls = dict(controls)
+        self.picture = ""  # the last picture that was drawn, an HTML <img>
+        self._error, self._shown = ipywidgets.HTML(), ipywidgets.HTML()
+        self._shown.add_class("minimllm-picture")
+        super().__init__([*self.controls.values(), self._error, self._shown])
+        for control in self.controls.values():
+            control.observe(self._redraw, "value")
+        self._redraw()
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """What each control stands at."""
+        return {name: control.value for name, control in self.controls.items()}
+
+    @property
+    def error(self) -> str:
+        """What the reader is told went wrong; empty when the picture is up to date."""
+        return self._error.value
+
+    def set(self, **values: Any) -> None:
+        """Move several controls and redraw once."""
+        self._paused = True
+        try:
+            for name, value in values.items():
+                self.controls[name].value = value
+        finally:
+            self._paused = False
+        self._redraw()
+
+    def sweep(self, most: int = 5000) -> Iterator[dict[str, Any]]:
+        """Move the controls through every combination of their values, redrawing each, and give the values; then restore them.
+
+        ``ValueError`` if there are more than ``most`` combinations: coarser steps are kinder to the reader, too.
+        """
+        start, stops = self.values, {name: _stops(control) for name, control in self.controls.items()}
+        count = int(np.prod([len(values) for values in stops.values()]))
+        if count > most:
+            raise ValueError(f"{count} combinations of controls are more than {most}: give the controls fewer stops")
+        for combination in itertools.product(*stops.values()):
+            self.set(**dict(zip(stops, combination, strict=True)))
+            yield self.values
+        self.set(**start)
+
+    def _redraw(self, _change: Any = None) -> None:
+        if self._paused:
+            return
+        values = self.values
+        try:
+            alt = self._alt(**values) if callable(self._alt) else self._alt
+            with figures.style():
+                self.picture = figures.image_tag(figures.png(self._draw(**values), LIVE_DPI), alt, LIVE_DPI)
+        except Exception as error:
+            told = html.escape(f"{type(error).__name__}: {error}")
+            self._error.value = f'<p role="alert" style="color:#B34700"><b>The picture is out of date.</b> Drawing failed: {told}</p>'
+            self._shown.value = f'<div style="opacity:0.3">{self.picture}</div>'
+            raise
+        self._error.value, self._shown.value = "", self.picture
+
+    def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
+        """The live widget, and for readers without a kernel the same picture as a still."""
+        standing = ", ".join(f"{name.replace('_', ' ')} {_words(control)}" for name, control in self.controls.items())
+        bundle = super()._repr_mimebundle_(**options)
+        caption = f"Still picture: {html.escape(standing)}. Run this cell to move the controls."
+        bundle["text/html"] = f"{self._error.value}{self.picture}<br><em>{caption}</em>"
+        bundle["text/plain"] = f"Explorer at {standing}"
+        return bundle
+
+
+def _words(control: ipywidgets.Widget) -> str:
+    return str(getattr(control, "label", None) or control.value)
+
+
+def explore(draw: Draw, alt: Alt, **controls: Any) -> Explorer:
+    """A picture that follows its controls: ``explore(draw, alt="...", patch_size=[8, 16, 32], picture=["china", "flower"])``.
+
+    Args:
+        draw: called with the value of every control by name; returns a matplotlib ``Figure``. It should depend on nothing else.
+        alt: what the picture shows, in words; or a function of the controls' values that says it.
+        controls: each an ipywidgets control, or a shorthand: ``(low, high)`` or ``(low, high, step)`` for a slider, a list of numbers
+            for a slider over just these, a list of texts or a mapping from labels to values for a menu, ``True``/``False`` for a
+            tick box, a text for a field to type in.
+
+    Raises:
+        ValueError: without controls or alternative text, or for a control that is none of these; and whatever the first drawing raises.
+    """
+    if not controls:
+        raise ValueError("a widget needs at least one control: give each argument of draw by name")
+    if not callable(alt) and (not isinstance(alt, str) or not alt.strip()):
+        raise ValueError(f"a widget needs an alternative text that says in words what it shows, got alt={alt!r}")
+    return Explorer(draw, alt, {name: _control(name, given) for name, given in controls.items()})
+
+
+# ---- the lessons' widgets ---------------------------------------------------------------------------------------------
+
+
+def patch_explorer(pictures: Mapping[str, Picture], patch_sizes: Sequence[int] = (4, 8, 14, 16, 28, 32, 56), dim: int = 768) -> Explorer:
+    """Lesson 01: choose picture and patch size, and see the grid, the sequence, the number of tokens and what an encoder layer costs.
+
+    ``pictures`` share one size, which every patch size divides; ``dim`` is the layer's width (768: ViT-B), its MLP four times that.
+    """
+    arrays = {name: figures.as_array(picture) for name, picture in pictures.items()}
+    sizes = {array.shape[:2] for array in arrays.values()}
+    if len(sizes) != 1 or any(side % size for side in next(iter(sizes)) for size in patch_sizes):
+        raise ValueError(f"pictures must share one size that the patch sizes {tuple(patch_sizes)} divide, got {sorted(sizes)}")
+    ((height, width),) = sizes
+
+    def draw(picture: str, patch_size: int) -> Figure:
+        rows, columns = height // patch_size, width // patch_size
+        count, numbers = rows * columns, 3 * patch_size**2
+        figure, (grid, costs, line) = figures.placed(7.2, 4.6, (0.05, 1.35, 2.9, 2.9), (4.0, 1.75, 3.1, 2.5), (0.05, 0.05, 7.1, 0.75))
+        array = arrays[picture]
+        figures.patch_grid(array, patch_size, numbers=count <= 64, title=f"{rows} × {columns} = {count:,} tokens", axes=grid)
+        figures.layer_cost(count, dim, axes=costs)
+        size = f"{patch_size} × {patch_size} × 3 = {numbers:,}"
+        figures.patch_sequence(array, patch_size, title=f"The sequence: {count:,} vectors of {size} numbers", axes=line)
+        return figure
+
+    def alt(picture: str, patch_size: int) -> str:
+        rows, columns = height // patch_size, width // patch_size
+        cost = layer_multiply_adds(rows * columns, dim)
+        return (
+            f"The picture {picture} cut into {rows} by {columns} patches of {patch_size} pixels, then the {rows * columns:,} patches in a "
+            f"row. Beside it the cost of an encoder layer of width {dim}: {cost.linear / 1e6:,.0f} million multiply-adds in the linear "
+            f"layers, {cost.attention / 1e6:,.0f} million in the attention."
+        )
+
+    return explore(draw, alt, picture=list(arrays), patch_size=_slider_at(patch_sizes, 16))
+
+
+def attention_explorer(
+    pictures: Sequence[Picture], attention: torch.Tensor | np.ndarray, names: Sequence[str] | None = None, extra: int = 1
+) -> Explorer:
+    """Lesson 02: choose picture, layer and head, and see where in the picture the class token looks.
+
+    Args:
+        pictures: ``n`` pictures.
+        attention: softmax weights ``(n, layers, heads, queries, keys)``, computed beforehand; the first ``extra`` tokens are no patches.
+        names: what the menu calls the pictures.
+    """
+    weights = np.asarray(attention.detach().cpu() if isinstance(attention, torch.Tensor) else attention, dtype=np.float64)
+    if weights.ndim != 5 or len(pictures) != weights.shape[0] or extra < 1:
+        raise ValueError(
+            f"attention must be (pictures, layers, heads, queries, keys) for {len(pictures)} pictures, with a class token first; "
+            f"got {weights.shape}, extra={extra}"
+        )
+    names = list(names or (f"picture {place}" for place in range(len(pictures))))
+    layers, heads = weights.shape[1:3]
+    arrays = [figures.as_array(picture) for picture in pictures]
+
+    def seen(picture: int, layer: int, head: int | None) -> np.ndarray:
+        rows = weights[picture, layer, :, 0, extra:]
+        return rows.mean(axis=0) if head is None else rows[head]
+
+    def draw(picture: int, layer: int, head: int | None) -> Figure:
+        figure, (left, right) = figures.placed(7.2, 3.4, (0.05, 0.1, 2.95, 2.95), (3.15, 0.1, 3.75, 2.95))
+        figures.picture(arrays[picture], title=names[picture], axes=left)
+        who = "mean of the heads" if head is None else f"head {head}"
+        figures.attention_map(arrays[picture], seen(picture, layer, head), title=f"Layer {layer}, {who}", axes=right)
+        return figure
+
+    def alt(picture: int, layer: int, head: int | None) -> str:
+        map_ = seen(picture, layer, head)
+        side = int(len(map_) ** 0.5)
+        row, column = divmod(int(map_.argmax()), side)
+        return (
+            f"{names[picture]}, and over it the attention of the class token in layer {layer}, "
+            f"{'mean of the heads' if head is None else f'head {head}'}: strongest, {map_.max():.2f}, in row {row}, column {column} "
+            f"of {side} by {side} patches, counted from 0; {map_.sum():.2f} of the attention is on patches."
+        )
+
+    menu = {name: place for place, name in enumerate(names)}
+    choice = {"mean of the heads": None} | {f"head {head}": head for head in range(heads)}
+    return explore(draw, alt, picture=menu, layer=list(range(layers)), head=choice)
+
+
+def _slider_at(stops: Sequence[int], start: int) -> ipywidgets.SelectionSlider:
+    stops = list(stops)
+    value = start if start in stops else stops[len(stops) // 2]
+    return ipywidgets.SelectionSlider(options=stops, value=value, layout={"width": "32em"})
