@@ -1,0 +1,87 @@
+# `make` alone says what there is. Nothing is installed outside .venv.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help lab test setup lessons bench assets site
+
+# Idle threads of torch give the processor back instead of spinning, so that kernels and tests beside each other do not starve.
+export OMP_WAIT_POLICY = passive
+
+# Which Python makes .venv: `make lab PYTHON=/path/to/python3.12`. By default the first of these that is 3.11 or later.
+PYTHON ?=
+CANDIDATES = python3 python3.14 python3.13 python3.12 python3.11 python
+
+RUN = .venv/bin/python
+LESSON ?=
+BENCH ?=
+LAB_OPTIONS ?=
+PYTEST_OPTIONS ?=
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/make \1#\2/p' Makefile | while IFS='#' read -r name text; do printf '%-14s %s\n' "$$name" "$$text"; done
+
+lab: .venv/.installed ## open the course in JupyterLab, at lesson 01 (more options: LAB_OPTIONS=--port=9000)
+	@set --; \
+	if [ "$$(id -u)" = 0 ]; then set -- "$$@" --allow-root; fi; \
+	if [ "$$(uname)" != Darwin ] && [ -z "$$DISPLAY$$WAYLAND_DISPLAY" ]; then set -- "$$@" --no-browser; fi; \
+	exec $(RUN) -m jupyterlab --ip=127.0.0.1 --ServerApp.root_dir="$(CURDIR)" \
+	  --LabApp.default_url=/lab/tree/notebooks/01_patches.ipynb "$$@" $(LAB_OPTIONS)
+
+test: .venv/.installed-test ## everything: unit, parity and browser tests, and every lesson executed and compared
+	@$(RUN) -m pytest $(PYTEST_OPTIONS)
+
+setup: .venv/.installed-test ## make .venv, or bring an existing one up to date, with what the tests and the site need
+
+lessons: .venv/.installed ## execute the lessons, write the measured times into cards and README (one: LESSON=01_patches)
+	@$(RUN) -m minimllm.lessons $(LESSON)
+
+bench: .venv/.installed-test ## time our models beside other implementations (one: BENCH=vit)
+	@for script in tests/benchmarks/*$(BENCH)*.py; do echo "== $$script"; $(RUN) "$$script" || exit 1; done
+
+assets: .venv/.installed-test ## train again the checkpoints and results that are shipped in assets/
+	@set -- assets/recipes/*.py; [ -e "$$1" ] || { echo "no recipe in assets/recipes yet"; exit 0; }; \
+	for recipe; do echo "== $$recipe"; $(RUN) "$$recipe" || exit 1; done
+
+site: .venv/.installed-test ## the lessons as web pages in site/, to be read without Python and without a network
+	@$(RUN) -m minimllm.site
+
+# The stamps are written last: an interrupted installation leaves none, and is taken up again by the next call. A change of
+# pyproject.toml makes them out of date. What the tests need includes what the course needs, so that stamp stands for both.
+
+.venv/.installed: pyproject.toml Makefile
+	@$(call install,.)
+	@touch $@
+
+.venv/.installed-test: pyproject.toml Makefile
+	@$(call install,.[test])
+	@touch .venv/.installed $@
+
+# $(call install,WHAT): .venv exists, its Python is recent enough, and WHAT is installed in it, editable.
+define install
+set -e; \
+recent='import sys; sys.exit(sys.version_info < (3, 11))'; \
+python='$(PYTHON)'; \
+if [ -x .venv/bin/python ]; then \
+  .venv/bin/python -c "$$recent" || { echo "The Python in .venv is older than 3.11. Remove .venv and call make again."; exit 1; }; \
+else \
+  if [ -z "$$python" ]; then \
+    for candidate in $(CANDIDATES); do \
+      if "$$candidate" -c "$$recent" 2>/dev/null; then python=$$candidate; break; fi; \
+    done; \
+  fi; \
+  if [ -z "$$python" ] || ! "$$python" -c "$$recent"; then \
+    echo "The course needs Python 3.11 or later; $${python:-python3} is $$("$${python:-python3}" --version 2>/dev/null || echo not there)."; \
+    echo "Install a newer one, or name it: make $(or $(MAKECMDGOALS),lab) PYTHON=/path/to/python3.12"; \
+    exit 1; \
+  fi; \
+fi; \
+echo "Installing into .venv, once; this takes some minutes and several gigabytes, most of them PyTorch."; \
+if command -v uv >/dev/null 2>&1; then \
+  [ -x .venv/bin/python ] || uv venv --quiet --python "$$python" .venv; \
+  uv pip install --python .venv/bin/python --editable '$(1)'; \
+else \
+  .venv/bin/python -m pip --version >/dev/null 2>&1 || "$${python:-.venv/bin/python}" -m venv .venv || { \
+    echo "Python's venv module could not make .venv. On Debian and Ubuntu: apt install python3-venv"; exit 1; }; \
+  .venv/bin/python -m pip install --disable-pip-version-check --quiet --editable '$(1)'; \
+fi
+endef
