@@ -48,11 +48,11 @@ site: .venv/.installed-test ## the lessons as web pages in site/, to be read wit
 # The stamps are written last: an interrupted installation leaves none, and is taken up again by the next call. A change of
 # pyproject.toml makes them out of date. What the tests need includes what the course needs, so that stamp stands for both.
 
-.venv/.installed: pyproject.toml Makefile
+.venv/.installed: pyproject.toml
 	@$(call install,.)
 	@touch $@
 
-.venv/.installed-test: pyproject.toml Makefile
+.venv/.installed-test: pyproject.toml
 	@$(call install,.[test])
 	@touch .venv/.installed $@
 
@@ -82,6 +82,6 @@ if command -v uv >/dev/null 2>&1; then \
 else \
   .venv/bin/python -m pip --version >/dev/null 2>&1 || "$${python:-.venv/bin/python}" -m venv .venv || { \
     echo "Python's venv module could not make .venv. On Debian and Ubuntu: apt install python3-venv"; exit 1; }; \
-  .venv/bin/python -m pip install --disable-pip-version-check --quiet --editable '$(1)'; \
+  .venv/bin/python -m pip install --disable-pip-version-check --editable '$(1)'; \
 fi
 endef

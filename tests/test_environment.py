@@ -1,0 +1,160 @@
+"""The ways to an environment: environment.yml beside pyproject.toml, and the Makefile's two commands with a stand-in for Python.
+
+The stand-in records how it was called instead of installing gigabytes; what `make` decides is real.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from jaxtyping import Float, TypeCheckError
+from torch import Tensor
+
+from minimllm import patchify
+
+ROOT = Path(__file__).resolve().parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+CONDA = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
+
+STAND_IN = """#!/bin/sh
+echo "$0 $*" >> "$CALLS"
+case "$*" in
+  "-c "*) exit "${TOO_OLD:-0}" ;;
+  "-m venv "*) mkdir -p "$3/bin" && cp "$0" "$3/bin/python" ;;
+  *"pip install"*) exit "${PIP_FAILS:-0}" ;;
+  --version) echo "Python 3.9.1" ;;
+esac
+"""
+
+
+# --- environment.yml ---
+
+
+def test_conda_list_is_that_of_pyproject():
+    conda, pip = CONDA["dependencies"][:-1], CONDA["dependencies"][-1]["pip"]
+    assert pip == [*PROJECT["dependencies"], "-e ."]
+    assert conda[1] == "pip"
+
+
+def test_conda_python_is_one_exact_version_that_pyproject_allows():
+    """Binder takes the version from ``python=X.Y`` only; from ``python>=3.11`` it would make another Python's environment."""
+    version = re.fullmatch(r"python=3\.(\d+)", CONDA["dependencies"][0])
+    least = re.fullmatch(r">=3\.(\d+)", PROJECT["requires-python"])
+    assert int(version[1]) >= int(least[1])
+    assert CONDA["name"] == PROJECT["name"] and CONDA["channels"] == ["conda-forge", "nodefaults"]
+
+
+# --- what the tests themselves rest on ---
+
+
+def test_shapes_are_checked_at_run_time_in_the_tests():
+    with pytest.raises(TypeCheckError):
+        patchify(torch.zeros(2, 3, 8), 4)
+
+    def annotated(images: Float[Tensor, "batch 3 height width"]) -> None: ...
+
+    annotated(torch.zeros(1))  # only the package is checked, by conftest's import hook; this function is not
+
+
+# --- make ---
+
+
+@pytest.fixture
+def make(tmp_path):
+    """Runs make in a copy of the project's build files, with the stand-in as the only Python and without uv; gives its answer."""
+    for name in ("Makefile", "pyproject.toml"):
+        shutil.copy(ROOT / name, tmp_path)
+    bin_folder = tmp_path / "bin"
+    bin_folder.mkdir()
+    for tool in ("make", "sh", "sed", "touch", "mkdir", "cp", "id", "uname", "printf", "dirname"):
+        if found := shutil.which(tool):
+            (bin_folder / tool).symlink_to(found)
+    python = bin_folder / "python3"
+    python.write_text(STAND_IN)
+    python.chmod(0o755)
+
+    def run(*arguments: str, **environment: str) -> tuple[subprocess.CompletedProcess, str]:
+        calls = tmp_path / "calls"
+        calls.write_text("")
+        clean = {"PATH": str(bin_folder), "CALLS": str(calls), "HOME": str(tmp_path), **environment}
+        ran = subprocess.run(["make", *arguments], cwd=tmp_path, env=clean, capture_output=True, text=True, timeout=60)
+        return ran, calls.read_text()
+
+    run.folder = tmp_path
+    return run
+
+
+needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+
+
+@needs_make
+def test_setup_installs_once_and_again_when_requirements_change(make):
+    ran, calls = make("setup")
+    assert ran.returncode == 0 and "-m venv .venv" in calls and "pip install" in calls and "--editable .[test]" in calls
+    assert make("setup")[1] == "", "the second call had nothing to do"
+    assert "pip install" not in make("lab")[1], "what the tests need includes what the course needs"
+    later = (make.folder / ".venv/.installed-test").stat().st_mtime + 5
+    os.utime(make.folder / "pyproject.toml", (later, later))
+    ran, calls = make("setup")
+    assert "pip install" in calls and "-m venv" not in calls
+
+
+@needs_make
+def test_interrupted_installation_leaves_no_stamp_and_is_taken_up_again(make):
+    for target, stamp in (("setup", ".installed-test"), ("lab", ".installed")):
+        ran, _ = make(target, PIP_FAILS="1")
+        assert ran.returncode != 0 and not (make.folder / ".venv" / stamp).exists()
+    ran, calls = make("setup")
+    assert ran.returncode == 0 and "pip install" in calls and (make.folder / ".venv/.installed-test").exists()
+
+
+@needs_make
+def test_lab_needs_no_test_extra_and_opens_the_first_lesson_on_loopback(make):
+    ran, calls = make("lab")
+    assert ran.returncode == 0 and "--editable .\n" in calls and "[test]" not in calls
+    (started,) = [line for line in calls.splitlines() if "jupyterlab" in line]
+    assert f"--ip=127.0.0.1 --ServerApp.root_dir={make.folder} --LabApp.default_url=/lab/tree/notebooks/01_patches.ipynb" in started
+    assert ("--allow-root" in started) == (os.geteuid() == 0)
+    assert "token" not in started.lower(), "JupyterLab makes a token of its own"
+    if os.uname().sysname != "Darwin":
+        assert "--no-browser" in started
+        assert "--no-browser" not in make("lab", DISPLAY=":0")[1]
+
+
+@needs_make
+def test_test_runs_pytest_with_the_test_extra(make):
+    ran, calls = make("test", "PYTEST_OPTIONS=-x")
+    assert ran.returncode == 0 and "--editable .[test]" in calls and calls.splitlines()[-1].endswith(".venv/bin/python -m pytest -x")
+
+
+@needs_make
+def test_python_that_is_too_old_is_refused_with_the_way_out(make):
+    ran, calls = make("lab", TOO_OLD="1")
+    assert ran.returncode != 0 and "needs Python 3.11 or later; python3 is Python 3.9.1" in ran.stdout
+    assert "make lab PYTHON=" in ran.stdout and "venv" not in calls
+
+
+@needs_make
+def test_python_can_be_named_and_uv_is_used_where_it_is_installed(make):
+    other = make.folder / "mine"
+    (make.folder / "bin" / "python3").rename(other)
+    uv = make.folder / "bin" / "uv"
+    uv.write_text(f'#!/bin/sh\necho "uv $*" >> "$CALLS"\n[ "$1" = venv ] && mkdir -p .venv/bin && cp {other} .venv/bin/python\nexit 0\n')
+    uv.chmod(0o755)
+    ran, calls = make("setup", f"PYTHON={other}")
+    assert ran.returncode == 0, ran.stderr
+    assert f"uv venv --quiet --python {other} .venv" in calls
+    assert "uv pip install --python .venv/bin/python --editable .[test]" in calls and "-m pip" not in calls
+
+
+@needs_make
+def test_help_lists_every_command(make):
+    ran, calls = make()
+    phony = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1].split()
+    assert all(re.search(rf"^make {target} ", ran.stdout, re.MULTILINE) for target in phony) and calls == ""
