@@ -1,0 +1,90 @@
+"""What is wrong with a result, in words."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def kind(value: Any) -> str:
+    """A value as a learner would name it: ``a tensor (2, 4, 12) of float32``."""
+    if isinstance(value, Tensor):
+        return f"a tensor {tuple(value.shape)} of {str(value.dtype).removeprefix('torch.')}"
+    if isinstance(value, tuple | list):
+        return f"{len(value)} values ({', '.join(map(kind, value))})"
+    if value is None or value is ...:
+        return "nothing (is a return missing?)"
+    return f"a value of type {type(value).__name__}"
+
+
+def call(names: Iterable[str], case: tuple) -> str:
+    """The arguments of a case, in words: ``Called with images of shape (2, 3, 8, 12) and patch_size = 4``."""
+    told = [
+        f"{name} of shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"{name} = {value!r}"
+        for name, value in zip(names, case, strict=False)
+    ]
+    return "Called with " + ", ".join(told[:-1]) + (" and " if told[1:] else "") + told[-1]
+
+
+def describe(result: Any, right: Any) -> str:
+    """How ``result`` differs from ``right``, starting with what shows most: kind, shape, number type, NaN, order, values."""
+    if not isinstance(right, Tensor):
+        if isinstance(right, tuple) and isinstance(result, tuple | list) and len(right) == len(result):
+            return "; ".join(f"value {place + 1}: {describe(*pair)}" for place, pair in enumerate(zip(result, right, strict=True)))
+        if isinstance(right, bool | int | float | str) and isinstance(result, bool | int | float | str):
+            return f"it returned {result!r}, expected {right!r}."
+        return f"it returned {kind(result)}, expected {kind(right)}."
+    if not isinstance(result, Tensor):
+        return f"it returned {kind(result)}, expected {kind(right)}."
+    if result.shape != right.shape:
+        return _shape(result, right)
+    if result.dtype != right.dtype:
+        return f"the numbers came back as {str(result.dtype).removeprefix('torch.')}, expected {str(right.dtype).removeprefix('torch.')}."
+    if result.is_floating_point() and not torch.isfinite(result).all() and torch.isfinite(right).all():
+        share = 1 - torch.isfinite(result).double().mean().item()
+        return f"{share:.0%} of the numbers are NaN or infinite. Look for a division by zero, or a softmax over a row that is all −inf."
+    return _values(result, right)
+
+
+def _shape(result: Tensor, right: Tensor) -> str:
+    words = f"the shape is {tuple(result.shape)}, expected {tuple(right.shape)}."
+    if result.numel() == right.numel():
+        if sorted(result.shape) == sorted(right.shape):
+            words += " The same sides in another order: a transpose or permute is missing or too much."
+        else:
+            words += " The number of values is right: only the last reshape is not."
+    return words
+
+
+def _values(result: Tensor, right: Tensor) -> str:
+    one, other = result.detach().double(), right.detach().double()
+    close = torch.isclose(one, other, rtol=1e-4, atol=1e-5)
+    wrong = (~close).nonzero()
+    first = tuple(wrong[0].tolist())
+    words = f"the shape is right, but {len(wrong)} of {close.numel()} numbers are not; the first is at {first}: "
+    words += f"{one[first].item():.4g} instead of {other[first].item():.4g}."
+    if torch.allclose(one.flatten().sort().values, other.flatten().sort().values, rtol=1e-4, atol=1e-5):
+        words += " All the right numbers are there, in the wrong places: look at the order of the dimensions before the last reshape."
+    else:
+        ratio = (one / other)[other.abs() > 1e-6]
+        if len(ratio) and torch.allclose(ratio, ratio[0].expand_as(ratio), rtol=1e-3) and abs(ratio[0].item()) > 1e-6:
+            words += f" Everything is {ratio[0].item():.4g} times the right number: a scale is missing or too much."
+        elif torch.allclose(one - other, (one - other).flatten()[0].expand_as(one), rtol=1e-3, atol=1e-6):
+            words += " Everything is off by the same amount: something is added that should not be, or missing."
+    return words
+
+
+def advice(error: Exception) -> str:
+    """A sentence on the errors that everyone meets; empty for others."""
+    known = {
+        "Dimension out of range": "The tensor has fewer dimensions than the code counts on.",
+        "is invalid for input of size": "The sizes given do not multiply to the number of values; print the tensor's shape just before.",
+        "view size is not compatible": "view needs the values in memory order; after a permute or transpose use reshape instead.",
+        "shapes cannot be multiplied": "The inner sides of a matrix product must be equal; a transpose may be missing.",
+        "must match the size of tensor": "Two tensors of different shapes were combined; print both shapes just before.",
+        "positional argument": "The function must take exactly the arguments of the stub.",
+        "is not defined": "A name is used that does not exist here: a typing error, or a missing import.",
+        "index out of range": "An index is larger than the tensor; count from 0.",
+    }
+    return next((f"\n  {words}" for sign, words in known.items() if sign in str(error)), "")

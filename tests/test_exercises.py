@@ -1,0 +1,155 @@
+"""Every check accepts its reference and rejects each of its mistakes with that mistake's own hint; solutions in the lessons pass."""
+
+import ast
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+import torch
+from lesson_rules import checks, code_cells, parsed
+from support import unchecked
+
+from minimllm.exercises import Exercise, Mistake, all_exercises, check, judge
+
+NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
+EXERCISES = all_exercises()
+MISTAKES = [(name, mistake) for name, exercise in EXERCISES.items() for mistake in exercise.mistakes]
+
+
+def numbers() -> list[tuple]:
+    return [(torch.arange(6.0).reshape(3, 2) + 1,), (torch.arange(8.0).reshape(2, 4) - 3,)]
+
+
+DOUBLING = Exercise(
+    reference=lambda values: values * 2,
+    cases=numbers,
+    mistakes=[Mistake(lambda values: values**2, "That is squared."), Mistake(lambda values: values[5], "Row 5.")],
+    afterthought="Well done.",
+    batched=(0,),
+)
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+def test_reference_passes_and_the_exercise_is_complete(name):
+    exercise = EXERCISES[name]
+    verdict = judge(exercise, exercise.reference)
+    assert verdict.status == "solved" and exercise.afterthought in verdict.message
+    assert len(exercise.mistakes) >= 3
+    assert len({mistake.hint for mistake in exercise.mistakes}) == len(exercise.mistakes)
+
+
+@pytest.mark.parametrize("name, mistake", MISTAKES, ids=[f"{name}-{mistake.function.__name__}" for name, mistake in MISTAKES])
+def test_each_mistake_is_rejected_with_its_own_hint(name, mistake):
+    verdict = judge(EXERCISES[name], mistake.function)
+    assert verdict.status == "mistake"
+    assert verdict.message == f"not yet. {mistake.hint}"
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+def test_an_unsolved_exercise_says_so_and_raises_nothing(name, capsys):
+    def stub(*arguments):
+        raise NotImplementedError
+
+    for function in (stub, lambda *arguments: None, lambda *arguments: ...):
+        check(name, function)
+        assert capsys.readouterr().out.startswith(f"{name}: not solved yet")
+
+
+def test_the_same_attempt_gets_the_same_words(capsys):
+    for _ in range(2):
+        check("patchify", lambda images, patch_size: images.flatten(1))
+    one, two = capsys.readouterr().out.splitlines()
+    assert one == two
+
+
+def test_an_unknown_exercise_is_an_error():
+    with pytest.raises(ValueError, match="patchfy.*patchify"):
+        check("patchfy", len)
+
+
+def in_place(values):
+    values *= 2
+    return values.clone()
+
+
+def first_row_only(values):
+    return (values[:1] * 2).expand_as(values)
+
+
+def state(values, calls=[0]):  # noqa: B006
+    calls[0] += 1
+    return values * 2 if calls[0] <= 2 else values * 3
+
+
+def breaks(values):
+    total = values.sum()
+    return values.view(7, total)
+
+
+@pytest.mark.parametrize(
+    "function, status, words",
+    [
+        (lambda values: values * 2, "solved", "right, on all 2 cases. Well done."),
+        (lambda values: values**2, "mistake", "That is squared."),
+        (lambda values: values.T * 2, "wrong", r"shape is \(2, 3\), expected \(3, 2\).*transpose"),
+        (lambda values: (values * 2).flatten(), "wrong", r"shape is \(6,\).*last reshape"),
+        (lambda values: values.double() * 2, "wrong", "float64, expected float32"),
+        (lambda values: values * float("nan"), "wrong", "100% of the numbers are NaN"),
+        (lambda values: values * 6, "wrong", "3 times the right number"),
+        (lambda values: values * 2 + 1, "wrong", "off by the same amount"),
+        (lambda values: (values * 2).flip(1), "wrong", "in the wrong places"),
+        (lambda values: None if len(values) == 2 else values * 2, "wrong", "nothing .is a return missing"),
+        (lambda values: [values * 2], "wrong", "expected a tensor"),
+        (in_place, "wrong", "changes its argument 1 in place"),
+        (first_row_only, "wrong", "For each sample alone it is right"),
+        (state, "wrong", "a second call"),
+        (breaks, "wrong", "TypeError"),
+        (lambda: 1, "wrong", "exactly the arguments of the stub"),
+    ],
+)
+def test_symptoms_are_put_into_words(function, status, words):
+    verdict = judge(DOUBLING, function)
+    assert verdict.status == status
+    assert re.search(words, verdict.message, re.DOTALL), verdict.message
+
+
+def test_a_call_instead_of_the_function_is_noticed():
+    with unchecked():
+        assert "expected a function, got int" in judge(DOUBLING, 3).message
+
+
+def test_an_error_names_the_line_of_the_learners_own_code():
+    assert "in line 3 of it: return values.view(7, total)" in judge(DOUBLING, breaks).message
+
+
+def test_arguments_given_to_one_function_do_not_reach_the_next():
+    shared = [(torch.ones(2),)]
+    exercise = Exercise(lambda values: values * 2, lambda: shared, [Mistake(lambda values: values * 3, "Tripled.")], "")
+    judge(exercise, in_place)
+    assert torch.equal(shared[0][0], torch.ones(2))
+
+
+def solutions(path: Path) -> list[tuple[str, str, str]]:
+    """(exercise, code, the imports of the lesson) of every folded solution, found after its check."""
+    notebook = nbformat.read(path, as_version=4)
+    statements = [node for cell in code_cells(notebook) for node in parsed(cell.source).body]
+    imports = [ast.unparse(node) for node in statements if isinstance(node, ast.Import | ast.ImportFrom)]
+    found = []
+    for index, name in checks(notebook):
+        text = next((cell.source for cell in notebook.cells[index + 1 :] if "<summary>Solution" in cell.source), "")
+        block = re.search(r"```python\n(.*?)```", text, re.DOTALL)
+        found.append((name, block[1] if block else "", "\n".join(imports)))
+    return found
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_the_folded_solutions_pass_their_checks(path):
+    found = solutions(path)
+    assert len(found) >= 2
+    for name, code, imports in found:
+        namespace = {}
+        exec(imports, namespace)
+        exec(code, namespace)
+        function = namespace[[node.name for node in ast.parse(code).body if isinstance(node, ast.FunctionDef)][-1]]
+        assert judge(EXERCISES[name], function).status == "solved", name

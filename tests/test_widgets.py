@@ -1,0 +1,140 @@
+"""Widgets: a still with alternative text in the same output, errors in plain sight, every stop of every control drawn."""
+
+import inspect
+import re
+import typing
+
+import ipywidgets
+import numpy as np
+import pytest
+import torch
+from matplotlib.figure import Figure
+from support import unchecked
+
+from minimllm import figures, widgets
+from minimllm.widgets import Explorer, explore
+
+PICTURES = {"noise": np.random.default_rng(0).random((112, 112, 3)), "ramp": np.linspace(0, 1, 112 * 112).reshape(112, 112)}
+WIDGETS = {
+    "patch_explorer": lambda: widgets.patch_explorer(PICTURES, patch_sizes=(8, 14, 16, 28, 56)),
+    "attention_explorer": lambda: widgets.attention_explorer(
+        list(PICTURES.values()), torch.randn(2, 2, 3, 17, 17, generator=torch.Generator().manual_seed(0)).softmax(-1), list(PICTURES)
+    ),
+}
+
+
+def bar(height: int = 1, colour: str = "red") -> Figure:
+    if height == 3:
+        raise RuntimeError("three is <too> high")
+    figure, axes = figures.canvas(2, 2)
+    axes[0, 0].bar([0], [height], color=colour)
+    axes[0, 0].set_ylim(0, 5)
+    return figure
+
+
+def simple() -> Explorer:
+    return explore(bar, lambda height, colour: f"a {colour} bar of height {height}", height=(1, 5), colour=["red", "blue"])
+
+
+def alt(tag: str) -> str:
+    return re.search(r'<img alt="([^"]*)"', tag)[1]
+
+
+def test_every_widget_of_the_package_is_tested_here():
+    made = {
+        name
+        for name, value in vars(widgets).items()
+        if inspect.isfunction(value) and value.__module__ == widgets.__name__ and typing.get_type_hints(value).get("return") is Explorer
+    }
+    assert made - {"explore"} == set(WIDGETS)
+
+
+@pytest.mark.parametrize("name", WIDGETS)
+def test_every_widget_draws_every_combination_and_says_what_it_shows(name):
+    widget = WIDGETS[name]()
+    start = widget.values
+    alts, pictures, combinations = set(), set(), 0
+    for _ in widget.sweep():
+        assert not widget.error
+        alts.add(alt(widget.picture))
+        pictures.add(widget.picture)
+        combinations += 1
+    assert combinations > 4 and len(alts) == len(pictures) == combinations  # each picture is its own, and so is its text
+    assert widget.values == start
+    assert all(control.description for control in widget.controls.values())
+
+
+@pytest.mark.parametrize("name", WIDGETS)
+def test_every_widget_leaves_a_still_with_alternative_text(name):
+    bundle = WIDGETS[name]()._repr_mimebundle_()
+    assert "application/vnd.jupyter.widget-view+json" in bundle
+    assert len(alt(bundle["text/html"])) > 30 and "data:image/png;base64," in bundle["text/html"]
+    assert bundle["text/plain"].startswith("Explorer at ") and "0x" not in bundle["text/plain"]
+
+
+def test_moving_a_control_changes_the_picture_and_its_text():
+    widget = simple()
+    before = widget.picture
+    widget.controls["height"].value = 2
+    assert widget.picture != before and alt(widget.picture) == "a red bar of height 2"
+    assert widget.children[-1].value == widget.picture
+    widget.controls["height"].value = 1
+    assert widget.picture == before
+
+
+def test_an_error_reaches_the_kernel_and_the_reader_and_marks_the_picture():
+    widget = simple()
+    good = widget.picture
+    with pytest.raises(RuntimeError, match="high"):
+        widget.controls["height"].value = 3
+    assert "RuntimeError: three is &lt;too&gt; high" in widget.error and "out of date" in widget.error
+    assert widget.picture == good and "opacity" in widget.children[-1].value
+    assert "out of date" in widget._repr_mimebundle_()["text/html"]
+    widget.controls["height"].value = 4
+    assert not widget.error and "opacity" not in widget.children[-1].value and alt(widget.picture) == "a red bar of height 4"
+
+
+def test_a_sweep_meets_the_error_that_a_single_drawing_does_not():
+    with pytest.raises(RuntimeError, match="high"):
+        list(simple().sweep())
+
+
+def test_an_error_in_the_first_drawing_is_raised():
+    with pytest.raises(RuntimeError, match="high"):
+        explore(bar, "a bar", height=(3, 5))
+
+
+@pytest.mark.parametrize("text", ["", " ", None, lambda **_: ""])
+def test_alternative_text_is_required(text):
+    with unchecked(), pytest.raises(ValueError, match="alternative text"):
+        explore(bar, text, height=(1, 2))
+
+
+def test_shorthands_make_the_right_controls():
+    def draw(**values) -> Figure:
+        return figures.canvas(1, 1)[0]
+
+    given = {"a": (1, 5), "b": (0.0, 1.0, 0.5), "c": [8, 16], "d": ["x", "y"], "e": {"one": 1}, "f": True, "some_text": "hello"}
+    widget = explore(draw, "empty", **given, g=ipywidgets.IntSlider(2, 0, 9))
+    kinds = [type(control).__name__ for control in widget.controls.values()]
+    assert kinds == ["IntSlider", "FloatSlider", "SelectionSlider", "Dropdown", "Dropdown", "Checkbox", "Text", "IntSlider"]
+    assert widget.values == {"a": 1, "b": 0.0, "c": 8, "d": "x", "e": 1, "f": True, "some_text": "hello", "g": 2}
+    assert widget.controls["some_text"].description == "Some text"
+    assert all(getattr(control, "continuous_update", True) for control in widget.controls.values())
+    with pytest.raises(ValueError, match="1200"):
+        list(widget.sweep(most=100))
+
+
+@pytest.mark.parametrize("given", [3, (1, 2, 3, 4), [], {}, object()])
+def test_what_makes_no_control_is_refused(given):
+    with pytest.raises(ValueError, match="height"):
+        explore(bar, "a bar", height=given)
+    with pytest.raises(ValueError, match="control"):
+        explore(bar, "a bar")
+
+
+def test_lesson_widgets_refuse_what_does_not_fit():
+    with pytest.raises(ValueError, match="112"):
+        widgets.patch_explorer(PICTURES, patch_sizes=(30,))
+    with pytest.raises(ValueError, match=r"\(1, 2, 3\)"):
+        widgets.attention_explorer(list(PICTURES.values()), np.zeros((1, 2, 3)))
