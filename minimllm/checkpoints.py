@@ -1,0 +1,166 @@
+"""Checkpoints of a training run: one safetensors file each, written whole or not at all, and the one before it kept."""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import warnings
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+FORMAT = "minimllm training checkpoint, version 1"
+FILE_NAME = re.compile(r"step-(\d{8})\.safetensors")
+UNFINISHED = ".unfinished"  # the folder in which a checkpoint is written before it gets its name
+KEPT = 2  # the newest, and the one before it in case the newest is damaged
+
+
+def save_checkpoint(folder: str | Path, step: int, tensors: dict[str, Tensor], record: dict) -> Path:
+    """Write ``folder/step-XXXXXXXX.safetensors`` with ``tensors`` and the JSON ``record`` in its header; keep one older checkpoint.
+
+    The file appears under its name only when it is complete and on the disk, so a process killed at any moment leaves whole checkpoints.
+    """
+    path = Path(folder) / f"step-{step:08d}.safetensors"
+    unfinished = path.parent / UNFINISHED / path.name
+    unfinished.parent.mkdir(parents=True, exist_ok=True)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    save_file(tensors, unfinished, metadata={"format": FORMAT, "record": json.dumps(record), "sha256": _digest(tensors)})
+    _flush(unfinished)
+    os.replace(unfinished, path)
+    if os.name == "posix":  # the new name is in the folder, and the folder has to reach the disk too
+        _flush(path.parent)
+    tidy(folder)
+    return path
+
+
+def tidy(folder: str | Path) -> None:
+    """Delete all but the newest checkpoints, and what a killed process left unfinished."""
+    for older in _in(Path(folder))[KEPT:]:
+        older.unlink()
+    shutil.rmtree(Path(folder) / UNFINISHED, ignore_errors=True)
+
+
+def load_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict]:
+    """The tensors and the record of one checkpoint.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: naming the file, if it is cut short, damaged, or no checkpoint of ours.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no checkpoint {path}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (the file is no mapping)
+    except SafetensorError as error:
+        size = path.stat().st_size
+        raise ValueError(f"{path} is cut short or damaged ({size} bytes; {error}); delete it, the one before it is kept") from error
+    if metadata.get("format") != FORMAT:
+        raise ValueError(f"{path} is no checkpoint of a training run: its format is {metadata.get('format')!r}, expected {FORMAT!r}")
+    if metadata.get("sha256") != _digest(tensors):
+        raise ValueError(f"{path} is damaged: its contents do not match its checksum; delete it, the one before it is kept")
+    return tensors, json.loads(metadata["record"])
+
+
+def latest_checkpoint(folder: str | Path) -> tuple[Path, dict[str, Tensor], dict] | None:
+    """The newest whole checkpoint in ``folder`` as ``(path, tensors, record)``; ``None`` if there is none yet.
+
+    A damaged one is passed over with a warning that names it: training continues from the one before, and ends with the same weights.
+
+    Raises:
+        ValueError: naming the newest, if there are checkpoints but all are damaged.
+    """
+    refused = []
+    for path in _in(Path(folder)):
+        try:
+            return path, *load_checkpoint(path)
+        except ValueError as error:
+            warnings.warn(str(error), stacklevel=3)
+            refused.append(error)
+    if refused:
+        raise ValueError(f"no checkpoint in {folder} is whole; delete the folder to start again. The newest: {refused[0]}") from refused[0]
+    return None
+
+
+def training_state(model: nn.Module, optimizers: dict[str, Optimizer]) -> dict[str, Tensor]:
+    """Every tensor that a run needs to go on: ``model.NAME``, and ``optimizer.KIND.NAME.FIELD`` for each parameter's NAME."""
+    tensors = {f"model.{name}": tensor for name, tensor in _untied(model).items()}
+    for kind, optimizer in optimizers.items():
+        names = _parameter_names(optimizer)
+        for index, fields in optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{kind}.{names[index]}.{key}": value for key, value in fields.items()}
+    return tensors
+
+
+def restore_training_state(tensors: dict[str, Tensor], model: nn.Module, optimizers: dict[str, Optimizer]) -> None:
+    """Put what :func:`training_state` gave back in place.
+
+    Raises:
+        ValueError: naming the first tensor that is missing, unexpected or of another shape; nothing is changed then.
+    """
+    state = _untied(model)
+    saved = {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")}
+    for name in sorted(state.keys() ^ saved.keys()):
+        where = "the model" if name in state else "the checkpoint"
+        raise ValueError(f"the checkpoint belongs to another model: {name} is only in {where}")
+    for name, tensor in saved.items():
+        if tensor.shape != state[name].shape:
+            raise ValueError(f"the checkpoint belongs to another model: {name} is {tuple(tensor.shape)}, not {tuple(state[name].shape)}")
+    for kind, optimizer in optimizers.items():
+        content, names, prefix = optimizer.state_dict(), _parameter_names(optimizer), f"optimizer.{kind}."
+        content["state"] = {}
+        for key, tensor in tensors.items():
+            if key.startswith(prefix):
+                name, _, field = key.removeprefix(prefix).rpartition(".")
+                content["state"].setdefault(names.index(name), {})[field] = tensor
+        optimizer.load_state_dict(content)
+    with torch.no_grad():
+        for name, tensor in saved.items():
+            state[name].copy_(tensor)
+
+
+def _in(folder: Path) -> list[Path]:
+    """The checkpoints in ``folder``, newest first."""
+    found = [path for path in folder.glob("step-*.safetensors") if FILE_NAME.fullmatch(path.name)]
+    return sorted(found, reverse=True)
+
+
+def _flush(path: Path) -> None:
+    """Wait until the file or folder is on the disk; on Windows only a file that is open for writing can be flushed."""
+    handle = os.open(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _digest(tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _untied(model: nn.Module) -> dict[str, Tensor]:
+    """The model's state with each tensor once, under its first name (a tied head and embedding share theirs)."""
+    places = set()
+    state = {}
+    for name, tensor in model.state_dict().items():
+        place = (tensor.untyped_storage().data_ptr(), tensor.storage_offset(), tensor.shape)
+        if tensor.numel() == 0 or place not in places:
+            state[name] = tensor
+        places.add(place)
+    return state
+
+
+def _parameter_names(optimizer: Optimizer) -> list[str]:
+    """Names in the order in which ``optimizer.state_dict()`` numbers the parameters."""
+    return [name for group in optimizer.param_groups for name in group["names"]]

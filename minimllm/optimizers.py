@@ -1,0 +1,114 @@
+"""What moves the weights: the configuration of a training run, its learning-rate schedule, and its optimizers (AdamW and Muon)."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Everything a training run depends on besides the model, the data and the loss.
+
+    Attributes:
+        steps, batch_size: length of the run; ``batch_size`` is read by the batch functions, the loop only calls ``make_batch(step)``.
+        learning_rate: AdamW's peak.
+        muon_learning_rate: Muon's peak, for the matrices inside the modules named in ``muon_modules``; ``None``: AdamW for everything.
+        learning_rate_factors: multiplies the rate of parameters by the last part of their name, for example ``{"gate": 10.0}``.
+        betas: AdamW's decay rates of the running means of the gradient and of its square.
+        weight_decay: for weight matrices; biases, norms, positions, class tokens, gates and temperatures are never decayed.
+        warmup, final: see :func:`learning_rate_factor`.
+        clip: largest norm of the whole gradient; a longer one is scaled down to it.
+        seed: of everything random in the loop.
+        evaluate_every, checkpoint_every: in steps; both also happen after the last step. They do not change the result.
+
+    Raises:
+        ValueError: for a value outside its range.
+    """
+
+    steps: int
+    batch_size: int = 128
+    learning_rate: float = 3e-3
+    muon_learning_rate: float | None = 0.02
+    muon_modules: tuple[str, ...] = ("blocks",)
+    learning_rate_factors: Mapping[str, float] = field(default_factory=dict)
+    betas: tuple[float, float] = (0.9, 0.98)
+    weight_decay: float = 0.05
+    warmup: float = 0.1
+    final: float = 0.02
+    clip: float = 1.0
+    seed: int = 0
+    evaluate_every: int | None = None
+    checkpoint_every: int = 100
+
+    def __post_init__(self):
+        for name in ("steps", "batch_size", "checkpoint_every", "evaluate_every"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be 1 or more, got {value}")
+        for name in ("learning_rate", "muon_learning_rate", "clip"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"{name} must be above 0, got {value}")
+        for name in ("warmup", "final"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is a share and must lie between 0 and 1, got {getattr(self, name)}")
+        if self.weight_decay < 0:
+            raise ValueError(f"weight_decay must be 0 or more, got {self.weight_decay}")
+
+
+def learning_rate_factor(step: int, steps: int, warmup: float = 0.1, final: float = 0.02) -> float:
+    """The share of the peak learning rate used at ``step`` (from 0) of ``steps``.
+
+    It rises in a straight line to 1 over the first ``warmup`` of the steps, then falls along half a cosine to ``final`` at the last step
+    (Loshchilov and Hutter 2017, without restarts).
+    """
+    rising = round(warmup * steps)
+    if step < rising:
+        return (step + 1) / rising
+    progress = (step - rising) / max(1, steps - 1 - rising)
+    return final + (1 - final) * (1 + math.cos(math.pi * progress)) / 2
+
+
+def make_optimizers(model: nn.Module, config: TrainingConfig) -> dict[str, Optimizer]:
+    """``{"adamw": ..., "muon": ...}`` over the trainable parameters; an optimizer with nothing to do is left out.
+
+    Muon (Jordan 2024) moves a weight matrix by its momentum with all singular values brought near 1, so that every direction of it
+    learns at the same pace. It is made for matrices between hidden layers; embeddings, heads, biases, norms and positions stay with
+    AdamW. ``match_rms_adamw`` scales its steps to the size of AdamW's (Liu et al. 2025).
+
+    Raises:
+        ValueError: if no parameter of the model is trainable.
+    """
+    groups: dict[tuple[str, float, float], dict] = {}
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        *modules, last = name.split(".")
+        is_weight = last == "weight" and parameter.ndim >= 2
+        muon = config.muon_learning_rate is not None and is_weight and parameter.ndim == 2 and bool(set(modules) & set(config.muon_modules))
+        kind, peak = ("muon", config.muon_learning_rate) if muon else ("adamw", config.learning_rate)
+        peak *= config.learning_rate_factors.get(last, 1.0)
+        decay = config.weight_decay if is_weight else 0.0
+        group = groups.setdefault((kind, peak, decay), {"params": [], "names": [], "lr": peak, "peak": peak, "weight_decay": decay})
+        group["params"].append(parameter)
+        group["names"].append(name)
+    if not groups:
+        raise ValueError("the model has no trainable parameter; set requires_grad on those that should learn")
+
+    of_kind = {kind: [group for key, group in groups.items() if key[0] == kind] for kind in ("adamw", "muon")}
+    optimizers: dict[str, Optimizer] = {}
+    if of_kind["adamw"]:
+        optimizers["adamw"] = torch.optim.AdamW(of_kind["adamw"], betas=config.betas, fused=_fused(model))
+    if of_kind["muon"]:
+        optimizers["muon"] = torch.optim.Muon(of_kind["muon"], momentum=0.95, adjust_lr_fn="match_rms_adamw")
+    return optimizers
+
+
+def _fused(model: nn.Module) -> bool:
+    """Whether AdamW can update all parameters in one pass over memory, which torch offers for floats on these devices."""
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return all(parameter.device.type in ("cpu", "cuda", "mps") and parameter.is_floating_point() for parameter in parameters)

@@ -1,0 +1,209 @@
+"""One readable training loop for every model of the course.
+
+Its promise: a run is a pure function of its configuration. The batch of step ``k`` depends on the seed and ``k`` alone, and all other
+randomness (dropout, say) comes from generators that are seeded afresh at every step. So a checkpoint needs no generator's state, and a run
+that is killed at any moment and started again ends with the same weights, bit for bit.
+"""
+
+import contextlib
+import dataclasses
+import json
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from minimllm.batches import batch_indices, derive_seed, generator_for, to_device
+from minimllm.checkpoints import latest_checkpoint, restore_training_state, save_checkpoint, tidy, training_state
+from minimllm.optimizers import TrainingConfig, learning_rate_factor, make_optimizers
+from minimllm.progress import Progress
+
+__all__ = [
+    "History",
+    "TrainingConfig",
+    "accuracy",
+    "batch_indices",
+    "classification_loss",
+    "derive_seed",
+    "generator_for",
+    "learning_rate_factor",
+    "make_optimizers",
+    "to_device",
+    "train",
+]
+
+
+@dataclasses.dataclass
+class History:
+    """What a run went through. ``dataclasses.asdict(history)`` is plain JSON, and ``History(**that)`` is the history again.
+
+    Attributes:
+        losses: the loss of each step's batch, before the update.
+        metrics: by name, the metric of each step's batch.
+        evaluations: what ``evaluate`` returned, each with its ``step`` (the number of steps done).
+        seconds: spent on the steps themselves, without evaluations, checkpoints and drawing; goes on counting after a resume.
+    """
+
+    losses: list[float] = dataclasses.field(default_factory=list)
+    metrics: dict[str, list[float]] = dataclasses.field(default_factory=dict)
+    evaluations: list[dict[str, float]] = dataclasses.field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def steps(self) -> list[int]:
+        """The numbers of the steps done, from 1: the horizontal axis of a loss curve."""
+        return list(range(1, len(self.losses) + 1))
+
+
+def train(
+    model: nn.Module,
+    make_batch: Callable[[int], Any],
+    loss_function: Callable[[nn.Module, Any], tuple[Tensor, Mapping[str, Any]]],
+    config: TrainingConfig,
+    *,
+    device: torch.device | str | None = None,
+    evaluate: Callable[[nn.Module], Mapping[str, Any]] | None = None,
+    after_step: Callable[[nn.Module, int], None] | None = None,
+    checkpoints: str | Path | None = None,
+    progress: bool = True,
+) -> History:
+    """Train ``model`` in place and return what happened.
+
+    Args:
+        model: moved to ``device``, and left in evaluation mode.
+        make_batch: ``make_batch(step)`` is the batch of step 0, 1, …; it may depend on nothing else (give it a seed of its own).
+        loss_function: ``loss_function(model, batch)`` is the scalar loss, and a dict of metrics to show.
+        config: steps, learning rates, seed and so on.
+        device: where to train, and where the tensors of a batch are moved; ``None``: where the model is.
+        evaluate: ``evaluate(model)`` is a dict of metrics; called every ``config.evaluate_every`` steps and after the last,
+            without gradients and in evaluation mode.
+        after_step: ``after_step(model, step)`` is called after each update, without gradients, for what must hold at all times.
+        checkpoints: a folder. The run is saved there every ``config.checkpoint_every`` steps and at its end, and goes on from the newest
+            whole checkpoint that it finds there.
+        progress: whether to show a bar, and in a notebook the curve.
+
+    Raises:
+        ValueError: if the folder's checkpoints belong to another model or configuration, or are all damaged.
+        FloatingPointError: naming the step whose loss or gradient is not a finite number; the weights are those before that step.
+    """
+    device = next(model.parameters()).device if device is None else torch.device(device)
+    model.to(device)
+    optimizers = make_optimizers(model, config)
+    history = History()
+    if checkpoints is not None:
+        history = _resume(checkpoints, model, optimizers, config)
+
+    with _reproducible(device, exact=checkpoints is not None), Progress(history, config.steps, progress) as bar:
+        for step in range(len(history.losses), config.steps):
+            started = time.perf_counter()
+            torch.manual_seed(derive_seed(config.seed, "step", step))
+            batch = to_device(make_batch(step), device)
+
+            model.train()
+            loss, metrics = loss_function(model, batch)
+            _require_finite(loss, "loss", step)
+            model.zero_grad()
+            loss.backward()
+            _require_finite(nn.utils.clip_grad_norm_(model.parameters(), config.clip), "gradient's norm", step)
+
+            factor = learning_rate_factor(step, config.steps, config.warmup, config.final)
+            for optimizer in optimizers.values():
+                for group in optimizer.param_groups:
+                    group["lr"] = group["peak"] * factor
+                optimizer.step()
+            if after_step is not None:
+                with torch.no_grad():
+                    after_step(model, step)
+
+            history.losses.append(loss.item())
+            for name, value in metrics.items():
+                history.metrics.setdefault(name, []).append(float(value))
+            history.seconds += time.perf_counter() - started
+            if evaluate is not None and _is_due(step, config.steps, config.evaluate_every):
+                history.evaluations.append({"step": step + 1, **_evaluate(model, evaluate)})
+            if checkpoints is not None and _is_due(step, config.steps, config.checkpoint_every):
+                record = {"config": dataclasses.asdict(config), "history": dataclasses.asdict(history)}
+                save_checkpoint(checkpoints, step + 1, training_state(model, optimizers), record)
+            bar.update()
+    model.zero_grad()
+    model.eval()
+    return history
+
+
+def classification_loss(model: nn.Module, batch: Any, label_smoothing: float = 0.0) -> tuple[Tensor, dict[str, Tensor]]:
+    """Mean cross-entropy of a batch ``(images, labels)``, and the share of it whose highest logit is the right one."""
+    images, labels = batch
+    logits = model(images)
+    loss = nn.functional.cross_entropy(logits, labels, label_smoothing=label_smoothing)
+    return loss, {"accuracy": (logits.argmax(-1) == labels).float().mean()}
+
+
+@torch.no_grad()
+def accuracy(model: nn.Module, images: Tensor, labels: Tensor, batch_size: int = 500) -> float:
+    """The share of ``images`` whose highest logit is the right one, in the model's present mode, ``batch_size`` images at a time."""
+    device = next(model.parameters()).device
+    guesses = torch.cat([model(part.to(device)).argmax(-1).cpu() for part in images.split(batch_size)])
+    return (guesses == labels.cpu()).double().mean().item()
+
+
+# ---- the loop's helpers ----------------------------------------------------------------------------------------------
+
+
+def _is_due(step: int, steps: int, every: int | None) -> bool:
+    return step + 1 == steps or (every is not None and (step + 1) % every == 0)
+
+
+def _require_finite(value: Tensor, name: str, step: int) -> None:
+    if not math.isfinite(value.item()):
+        raise FloatingPointError(
+            f"the {name} is {value.item()} at step {step}; the weights are still those before it. "
+            "Look at that step's batch, lower the learning rate, or lengthen the warm-up"
+        )
+
+
+def _evaluate(model: nn.Module, evaluate: Callable[[nn.Module], Mapping[str, Any]]) -> dict[str, float]:
+    model.eval()
+    with torch.no_grad():
+        return {name: float(value) for name, value in evaluate(model).items()}
+
+
+def _resume(folder: str | Path, model: nn.Module, optimizers: dict[str, torch.optim.Optimizer], config: TrainingConfig) -> History:
+    """Put the newest whole checkpoint's state in place; an empty history if there is none."""
+    tidy(folder)
+    found = latest_checkpoint(folder)
+    if found is None:
+        return History()
+    path, tensors, record = found
+    harmless = ("evaluate_every", "checkpoint_every")
+    ours = json.loads(json.dumps(dataclasses.asdict(config)))  # as JSON gives it back: tuples are lists
+    for name in sorted(ours.keys() | record["config"].keys()):
+        if name not in harmless and ours.get(name) != record["config"].get(name):
+            raise ValueError(
+                f"{path} was written with {name}={record['config'].get(name)!r}, this run has {ours.get(name)!r}; "
+                "a run can only go on as it began: use the same configuration, or another folder"
+            )
+    restore_training_state(tensors, model, optimizers)
+    return History(**record["history"])
+
+
+@contextlib.contextmanager
+def _reproducible(device: torch.device, exact: bool) -> Iterator[None]:
+    """Leave the global generators as the caller had them; on an accelerator, if ``exact``, ask for kernels that repeat bit for bit."""
+    of_cpu = torch.get_rng_state()
+    accelerator = None if device.type == "cpu" else torch.get_device_module(device)
+    where = (device,) if device.type == "cuda" else ()  # MPS has one generator, and its functions take no device
+    of_accelerator = accelerator.get_rng_state(*where) if accelerator else None
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    if accelerator and exact and not before[0]:
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        torch.set_rng_state(of_cpu)
+        if accelerator:
+            accelerator.set_rng_state(of_accelerator, *where)
