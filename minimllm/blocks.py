@@ -61,7 +61,23 @@ class EncoderBlock(nn.Module):
         self.mlp_norm = nn.LayerNorm(dim, eps=norm_eps)
         self.mlp = MLP(dim, mlp_dim, activation)
 
-    def forward(self, x: Float[Tensor, "batch length dim"], mask: Bool[Tensor, "..."] | None = None) -> Float[Tensor, "batch length dim"]:
-        """``(batch, length, dim)`` -> the same shape; ``mask`` as in :class:`~minimllm.attention.Attention`."""
-        x = x + self.attention(self.attention_norm(x), mask=mask)
+    def forward(
+        self, x: Float[Tensor, "batch length dim"], mask: Bool[Tensor, "..."] | None = None, keep: int | None = None
+    ) -> Float[Tensor, "batch kept dim"]:
+        """One round of looking around and thinking it over.
+
+        Args:
+            x: ``(batch, length, dim)``.
+            mask: as in :class:`~minimllm.attention.Attention`.
+            keep: how many leading tokens are still needed afterwards; ``None``: all. The others are looked at, and then dropped:
+                in the last block of a classifier, which reads the class token alone, that saves most of the work.
+
+        Returns:
+            ``(batch, keep or length, dim)``.
+        """
+        normed = self.attention_norm(x)
+        if keep is None:
+            x = x + self.attention(normed, mask=mask)
+        else:
+            x = x[:, :keep] + self.attention(normed[:, :keep], context=normed, mask=mask)
         return x + self.mlp(self.mlp_norm(x))

@@ -15,7 +15,8 @@ class Recorder:
     ``with Recorder(model) as recorder: model(images)`` leaves ``recorder.attention["blocks.0.attention"]``, of shape
     ``(batch, heads, queries, keys)``, for each layer by its name in the model. The fused attention kernel returns no weights, so
     they are computed again from what the module was given; the model's outputs, gradients and parameters stay as they are.
-    Called several times, the last call counts; :attr:`calls` keeps them all.
+    Called several times, the last call counts; :attr:`calls` keeps them all. In a classifier's ``model(images)`` the last layer has
+    one query, the class token's; ``model.encode(images)`` gives them all.
 
     Args:
         model: any module that contains attention.
@@ -63,14 +64,14 @@ class Recorder:
         return record
 
 
-def rollout(attention: list[Float[Tensor, "batch heads tokens tokens"]]) -> Float[Tensor, "batch tokens tokens"]:
+def rollout(attention: list[Float[Tensor, "batch heads _ tokens"]]) -> Float[Tensor, "batch kept tokens"]:
     """Attention rollout (Abnar and Zuidema 2020): how much of each input token reaches each output token, by attention alone.
 
     The heads are averaged, half of the weight is given to the residual connection, and the layers are multiplied. It ignores
     the values, the MLPs and the norms: a picture of where information could flow, not of what the model used.
 
     Args:
-        attention: the weights of each layer, first layer first.
+        attention: the weights of each layer, first layer first; the last may hold its leading queries alone.
 
     Raises:
         ValueError: if there are no layers.
@@ -80,6 +81,6 @@ def rollout(attention: list[Float[Tensor, "batch heads tokens tokens"]]) -> Floa
     total = None
     for weights in attention:
         mixed = weights.mean(dim=1)
-        mixed = (mixed + torch.eye(mixed.shape[-1], dtype=mixed.dtype, device=mixed.device)) / 2
+        mixed = (mixed + torch.eye(*mixed.shape[-2:], dtype=mixed.dtype, device=mixed.device)) / 2
         total = mixed if total is None else mixed @ total
     return total

@@ -115,12 +115,15 @@ class ViT(nn.Module):
             self.norm = nn.LayerNorm(config.dim, eps=config.norm_eps)
             self.head = nn.Linear(config.dim, config.classes) if config.classes else nn.Identity()
 
-    def encode(self, images: Float[Tensor, "batch channels height width"], interpolate: bool = False) -> Float[Tensor, "batch tokens dim"]:
+    def encode(
+        self, images: Float[Tensor, "batch channels height width"], interpolate: bool = False, keep: int | None = None
+    ) -> Float[Tensor, "batch tokens dim"]:
         """All tokens after the final norm, the class token first: ``(batch, 1 + patches, dim)``.
 
         Args:
             images: ``(batch, channels, height, width)`` floats, normalised as in training.
             interpolate: accept another image size and stretch the learned positions to its grid.
+            keep: how many leading tokens to return, 1 for the class token alone; the last block then computes only those.
 
         Raises:
             ValueError: another size (without ``interpolate``), a size that the patches do not divide, another number of
@@ -136,13 +139,13 @@ class ViT(nn.Module):
         x = self.patches(images)
         x = torch.cat([self.class_token.expand(len(x), 1, -1), x], dim=1)
         x = self.pre_norm(self.positions(x, grid=(height // self.config.patch_size, width // self.config.patch_size)))
-        for block in self.blocks:
+        for block in self.blocks[:-1]:
             x = block(x)
-        return self.norm(x)
+        return self.norm(self.blocks[-1](x, keep=keep))
 
     def forward(self, images: Float[Tensor, "batch channels height width"], interpolate: bool = False) -> Float[Tensor, "batch classes"]:
         """``(batch, channels, height, width)`` -> ``(batch, classes)`` logits, read from the class token; errors as :meth:`encode`."""
-        return self.head(self.encode(images, interpolate)[:, 0])
+        return self.head(self.encode(images, interpolate, keep=1)[:, 0])
 
     @classmethod
     def from_pretrained(cls, folder: str | PathLike, dtype: torch.dtype | None = None) -> "ViT":

@@ -18,7 +18,8 @@ def test_the_model_is_unchanged_and_forgets_the_hooks():
         during = model(images)
         model(images[:1]).sum().backward()
     assert torch.equal(before, during)
-    assert recorder.attention["blocks.1.attention"].shape == (1, 2, 17, 17), "the last call counts"
+    assert recorder.attention["blocks.0.attention"].shape == (1, 2, 17, 17), "the last call counts"
+    assert recorder.attention["blocks.1.attention"].shape == (1, 2, 1, 17), "the head reads the class token alone"
     assert [call.shape[0] for call in recorder.calls["blocks.0.attention"]] == [2, 1]
     model(images)
     assert len(recorder.calls["blocks.0.attention"]) == 2, "hooks are gone"
@@ -47,7 +48,7 @@ def test_weights_equal_those_of_transformers(tmp_path):
     images = torch.randn(2, 3, 16, 16)
     model = ViT.from_pretrained(tmp_path)
     with Recorder(model) as recorder:
-        model(images)
+        model.encode(images)
     for layer, expected in enumerate(theirs(images, output_attentions=True).attentions):
         assert largest_difference(recorder.attention[f"blocks.{layer}.attention"], expected) < 1e-5
 
@@ -86,5 +87,7 @@ def test_rollout_keeps_rows_that_sum_to_one():
     one_step = [torch.eye(3).roll(1, 0).expand(1, 1, 3, 3)] * 2
     expected = ((torch.eye(3) + torch.eye(3).roll(1, 0)) / 2) @ ((torch.eye(3) + torch.eye(3).roll(1, 0)) / 2)
     assert torch.allclose(rollout(one_step)[0], expected)
+    class_token_alone = rollout([*attention[:-1], attention[-1][:, :, :1]])
+    assert torch.allclose(class_token_alone, rollout(attention)[:, :1])
     with pytest.raises(ValueError, match="none"):
         rollout([])

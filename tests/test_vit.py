@@ -134,6 +134,14 @@ def test_presets_have_the_published_sizes(preset, parameters):
     assert sum(p.numel() for p in model.parameters()) == parameters
 
 
+def test_dropping_tokens_in_the_last_block_changes_nothing_that_is_kept():
+    model, images = randomise(ViT(SMALL)).double(), torch.randn(2, 3, 16, 16).double()
+    tokens = model.encode(images)
+    for keep in (1, 3, 17):
+        assert largest_difference(model.encode(images, keep=keep), tokens[:, :keep]) < 1e-12
+    assert largest_difference(model(images), model.head(tokens[:, 0])) < 1e-12
+
+
 def test_a_batch_equals_its_rows_and_a_seed_its_weights():
     model, images = randomise(ViT(SMALL)), torch.randn(3, 3, 16, 16)
     assert largest_difference(model(images), torch.cat([model(image[None]) for image in images])) < 1e-5
