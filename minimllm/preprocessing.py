@@ -1,0 +1,75 @@
+"""From pictures of any size to what an image encoder was trained on: resize, crop, normalise, with torchvision."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2 import functional as transforms
+
+
+def normalise(
+    images: Float[Tensor, "batch channels height width"], mean: Sequence[float], std: Sequence[float]
+) -> Float[Tensor, "batch channels height width"]:
+    """``(images - mean) / std``, channel by channel."""
+    shape = (1, -1, 1, 1)
+    return (images - images.new_tensor(mean).view(shape)) / images.new_tensor(std).view(shape)
+
+
+def preprocess(
+    images: Float[Tensor, "batch channels height width"] | Image.Image | Sequence[Image.Image],
+    image_size: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+) -> Float[Tensor, "batch channels image_size image_size"]:
+    """Shortest side to ``image_size`` (bicubic), square from the centre, normalised: the preparation that OpenAI published with CLIP.
+
+    Pillow pictures are resized as bytes, by Pillow, as there; tensors as floats, and cut back to [0, 1], which bicubic overshoots.
+    The crop starts at half of what is left over, rounded to even as torchvision does. ``transformers`` rounds down, so that its crop
+    lies one pixel further up or left where the excess is 3, 7, 11 ... pixels.
+
+    Args:
+        images: ``(batch, channels, height, width)`` floats in [0, 1], or Pillow pictures of any mode and size (EXIF is not applied).
+        image_size: side of the result in pixels.
+        mean, std: one number per channel.
+
+    Returns:
+        ``(batch, channels, image_size, image_size)``.
+
+    Raises:
+        ValueError: no images, tensors that are no floats in [0, 1] (or NaN), a number of channels that mean and std do not have.
+    """
+    if isinstance(images, Tensor):
+        return normalise(fit(check_range(images, len(mean)), image_size).clamp(0, 1), mean, std)
+    pictures = [images] if isinstance(images, Image.Image) else list(images)
+    wrong = next((type(picture).__name__ for picture in pictures if not isinstance(picture, Image.Image)), None)
+    if not pictures or wrong:
+        raise ValueError(f"expected a tensor or Pillow pictures, at least one; got {wrong or 'none'}")
+    mode = {1: "L", 3: "RGB"}.get(len(mean))
+    if mode is None:
+        raise ValueError(f"Pillow pictures become grey or RGB, and this model takes {len(mean)} channels; give a tensor")
+    tensors = [transforms.to_dtype(transforms.to_image(fit(p.convert(mode), image_size)), torch.float32, scale=True) for p in pictures]
+    return normalise(torch.stack(tensors), mean, std)
+
+
+def fit(image, image_size: int):
+    """Resize the shortest side and crop the centre; Pillow picture in, Pillow picture out, and so with tensors."""
+    height, width = transforms.get_size(image)
+    if (height, width) == (image_size, image_size):
+        return image
+    image = transforms.resize(image, [image_size], interpolation=InterpolationMode.BICUBIC, antialias=True)
+    return transforms.center_crop(image, [image_size, image_size])
+
+
+def check_range(images: Tensor, channels: int) -> Tensor:
+    """Raise a ``ValueError`` unless these are float images in [0, 1] with this many channels."""
+    if images.ndim != 4 or 0 in images.shape or not images.is_floating_point():
+        raise ValueError(f"expected float images of shape (batch, channels, height, width), got {images.dtype} {tuple(images.shape)}")
+    if images.shape[1] != channels:
+        raise ValueError(f"expected images with {channels} channels, got {images.shape[1]}")
+    if not ((images >= 0) & (images <= 1)).all():  # a comparison with NaN is False
+        lowest, highest = images.aminmax()
+        raise ValueError(f"expected images in [0, 1], not yet normalised; these reach from {lowest:g} to {highest:g}")
+    return images

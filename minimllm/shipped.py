@@ -1,0 +1,145 @@
+"""The small trained models that come with the course: a folder each, with config, weights, tokenizer and a card."""
+
+import dataclasses
+import json
+import os
+import shutil
+import tempfile
+from importlib import import_module
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from minimllm.data.tokenizer import Tokenizer
+from minimllm.pretrained import read_json
+
+FOLDER = Path(__file__).resolve().parents[1] / "assets" / "checkpoints"
+NAMES = ("vit", "clip", "clip_digits", "language_model", "unified", "cross_attention", "llama_vision")
+
+# Where each config class lives, and the model that is built from it; parts of a config have no model of their own here.
+CONFIGS: dict[str, tuple[str, str | None]] = {
+    "ViTConfig": ("minimllm.vit", "ViT"),
+    "ResNetConfig": ("minimllm.resnet", None),
+    "TextConfig": ("minimllm.text_encoder", None),
+    "CLIPConfig": ("minimllm.clip", "CLIP"),
+}
+
+
+def load(name: str | PathLike) -> tuple[nn.Module, Tokenizer | None]:
+    """A trained model and its tokenizer.
+
+    Args:
+        name: of a checkpoint that comes with the course (``vit``, ``clip``, ``clip_digits`` ...), or a folder that :func:`save` wrote.
+
+    Returns:
+        The model in evaluation mode, and its tokenizer; ``None`` for a model that reads no text.
+
+    Raises:
+        ValueError: an unknown name; a file that is missing, damaged, or does not fit the others. The message names it.
+    """
+    folder = Path(name)
+    if not folder.is_dir():
+        folder = FOLDER / str(name)
+        if str(name) not in NAMES:
+            raise ValueError(f"there is no checkpoint {str(name)!r} and no folder of that name; checkpoints are {', '.join(NAMES)}")
+        if not folder.is_dir():
+            raise ValueError(f"the checkpoint {str(name)!r} is not in {FOLDER}; 'make assets' trains it")
+    values = read_json(folder / "config.json")
+    config = config_from_dict(values, folder / "config.json")
+    home, model_name = CONFIGS[type(config).__name__]
+    if model_name is None:
+        raise ValueError(f"{folder / 'config.json'} holds a {type(config).__name__}, which is a part of a model and no model")
+    model = getattr(import_module(home), model_name)(config)
+    read_weights(model, folder / "model.safetensors")
+    tokenizer = folder / "tokenizer.json"
+    return model.eval(), Tokenizer.load(tokenizer) if tokenizer.exists() else None
+
+
+def read_card(name: str | PathLike) -> dict[str, Any]:
+    """The card of a checkpoint: its recipe, seed, seconds and measured accuracies."""
+    return read_json((Path(name) if Path(name).is_dir() else FOLDER / str(name)) / "card.json")
+
+
+def save(folder: str | PathLike, model: nn.Module, tokenizer: Tokenizer | None, card: dict[str, Any]) -> Path:
+    """Write a folder that :func:`load` reads, whole or not at all; one that is there is replaced.
+
+    Args:
+        folder: where to.
+        model: with a ``config`` from the table above.
+        tokenizer: ``None`` for a model that reads no text.
+        card: how the model was made and how good it is; any JSON.
+
+    Raises:
+        ValueError: for a model without such a config.
+    """
+    folder = Path(folder)
+    config = getattr(model, "config", None)
+    if type(config).__name__ not in CONFIGS:
+        raise ValueError(f"a {type(model).__name__} with a {type(config).__name__} cannot be saved; known are {', '.join(CONFIGS)}")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        unfinished.chmod(0o755)
+        for name, values in (("config.json", config_to_dict(config)), ("card.json", card)):
+            (unfinished / name).write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+        save_file(tensors, unfinished / "model.safetensors", metadata={"format": "pt"})
+        if tokenizer is not None:
+            tokenizer.save(unfinished / "tokenizer.json")
+        replaced = unfinished.with_suffix(".replaced")
+        if folder.exists():
+            os.replace(folder, replaced)
+        os.replace(unfinished, folder)
+        shutil.rmtree(replaced, ignore_errors=True)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return folder
+
+
+def config_to_dict(config: Any) -> dict[str, Any]:
+    """A config as JSON: its fields, and its class by the name ``type``; configs inside it likewise."""
+    fields = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    parts = {name: config_to_dict(value) if dataclasses.is_dataclass(value) else value for name, value in fields.items()}
+    return {"type": type(config).__name__, **parts}
+
+
+def config_from_dict(values: dict[str, Any], path: Path) -> Any:
+    """The config that :func:`config_to_dict` wrote; ``path`` is named in a ``ValueError`` if it is of no known kind."""
+    name = values.get("type")
+    if name not in CONFIGS:
+        raise ValueError(f"{path} has type {name!r}; known are {', '.join(CONFIGS)}")
+    kind = getattr(import_module(CONFIGS[name][0]), name)
+    unknown = values.keys() - {field.name for field in dataclasses.fields(kind)} - {"type"}
+    if unknown:
+        raise ValueError(f"{path} has the option {min(unknown)!r}, which {name} does not have")
+    fields = {}
+    for key, value in values.items():
+        if key != "type":
+            part = config_from_dict(value, path) if isinstance(value, dict) and "type" in value else value
+            fields[key] = tuple(part) if isinstance(part, list) else part
+    try:
+        return kind(**fields)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path} does not describe a {name}: {error}") from error
+
+
+def read_weights(model: nn.Module, path: Path) -> None:
+    """Copy every tensor of the file into the model; a ``ValueError`` names the one that does not fit."""
+    if not path.is_file():
+        raise ValueError(f"{path.parent} holds no {path.name}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (the file is no mapping)
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path} is damaged or cut short: {error}") from error
+    state = model.state_dict()
+    for name in sorted(state.keys() ^ tensors.keys()):
+        raise ValueError(f"{path}: tensor {name} is {'missing' if name in state else 'unexpected'}")
+    for name, tensor in tensors.items():
+        if tensor.shape != state[name].shape:
+            raise ValueError(f"{path}: tensor {name} has shape {tuple(tensor.shape)}, expected {tuple(state[name].shape)}")
+    model.load_state_dict(tensors)
