@@ -1,0 +1,90 @@
+"""The web pages of the lessons: complete without a network, nothing lost on the way."""
+
+import pytest
+from bs4 import BeautifulSoup
+from nbformat import write
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+from minimllm import lessons
+from minimllm.execution import LessonError
+from minimllm.site import build, formula
+
+PROSE = r"""Attention is $\mathrm{softmax}(QK^\top)$, see <b>below</b> and $a < b$.
+
+$$n = \frac{HW}{P^2}$$
+
+![A drawn grid](../assets/grid.svg) and [the next one](02_next.ipynb#end), [a paper](https://example.com/paper).
+
+<details><summary>Solution</summary>
+
+```python
+x = 1
+```
+
+</details>
+"""
+
+
+@pytest.fixture
+def course(tmp_path):
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "assets").mkdir()
+    (tmp_path / "assets" / "grid.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
+    (tmp_path / "LICENSE").write_text("MIT")
+    (tmp_path / "README.md").write_text("# Course\n\n[First](notebooks/01_first.ipynb), [licence](LICENSE), [package](assets/)\n")
+    picture = {"text/html": '<img alt="Bars" src="data:image/png;base64,AAAA">', "text/plain": "Explorer at 1"}
+    for name in ("01_first", "02_next"):
+        cells = [new_markdown_cell(lessons.card(name, "A claim.", "read.", "eyes.")), new_markdown_cell(PROSE)]
+        cells.append(new_code_cell("show()", execution_count=1, outputs=[new_output("display_data", picture)]))
+        write(new_notebook(cells=cells), tmp_path / "notebooks" / f"{name}.ipynb")
+    return tmp_path
+
+
+def loaded_from_elsewhere(page: BeautifulSoup) -> list[str]:
+    """All that a browser would fetch from a server to draw the page; links that a reader follows do not count."""
+    sources = [element.get("src") or element.get("href") or "" for element in page.select("script[src], img[src], link[href], iframe[src]")]
+    styles = [style.text for style in page.select("style")]
+    scripts = [script.text for script in page.select("script")]
+    return [text for text in sources if "//" in text] + [text for text in styles + scripts if "url(http" in text or "import(" in text]
+
+
+def test_pages_are_complete_without_a_network(course):
+    site = build(course)
+    page = BeautifulSoup((site / "01_first.html").read_text(encoding="utf-8"), "html.parser")
+    assert loaded_from_elsewhere(page) == []
+    assert [image["alt"] for image in page.select("img")] == ["A drawn grid", "Bars"]
+    assert (site / page.select_one('img[alt="A drawn grid"]')["src"]).read_text().startswith("<svg")
+    assert page.select_one("title").text == "01_first" and page.select_one("details summary").text == "Solution"
+    assert [math["display"] for math in page.select("math")] == ["inline", "inline", "block"] and page.select_one("math mfrac")
+    assert page.select("math")[1]["alttext"] == "a < b"
+
+
+def test_links_lead_to_pages_and_copied_files(course):
+    site = build(course)
+    first = BeautifulSoup((site / "01_first.html").read_text(encoding="utf-8"), "html.parser")
+    front = BeautifulSoup((site / "index.html").read_text(encoding="utf-8"), "html.parser")
+    links = [link["href"] for link in first.select("a")]
+    assert links == ["index.html", "02_next.html", "02_next.html#end", "https://example.com/paper"]
+    assert [link["href"] for link in front.select("a")] == ["01_first.html", "LICENSE"] and "package" in front.text
+    assert (site / "LICENSE").read_text() == "MIT" and loaded_from_elsewhere(front) == []
+
+
+def test_broken_link_is_refused_and_the_site_from_before_stays(course):
+    site = build(course)
+    (course / "assets" / "grid.svg").unlink()
+    with pytest.raises(LessonError, match=r"links to '\.\./assets/grid\.svg'"):
+        build(course)
+    assert (site / "01_first.html").exists() and not (course / ".site-building").exists()
+
+
+@pytest.mark.parametrize("tex", [r"\nosuchcommand{a}", r"x^1^2", r"\left( x"])
+def test_formula_that_cannot_be_converted_is_shown_as_tex(tex):
+    assert formula(tex, "inline") == f'<code class="tex">{tex}</code>'
+
+
+def test_site_of_the_course_builds(tmp_path):
+    site = build(lessons.ROOT, tmp_path / "site")
+    for path in [site / "index.html", *(site / f"{path.stem}.html" for path in lessons.lesson_files())]:
+        page = BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
+        assert loaded_from_elsewhere(page) == []
+        assert not [code.text for code in page.select("code.tex")], "a formula that could not be converted"
