@@ -32,7 +32,7 @@ _HOME = {
     "Tokenizer": "data.tokenizer",
     "Recorder": "recording",
     "rollout": "recording",
-    "Scene": "data.scenes",
+    "Scenes": "data.scenes",
     "scenes": "data.scenes",
     "render": "data.scenes",
     "captions": "data.scenes",
