@@ -13,7 +13,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter
 from numpy.typing import ArrayLike
 
 from ..costs import layer_multiply_adds
-from .page import AMOUNT, BLUE, GREY, INK, PALE, SIGNED, VERMILION, own_axes, style
+from .page import AMOUNT, BLUE, GREY, GROUPS, INK, PALE, SIGNED, VERMILION, own_axes, style
 
 
 def as_numbers(values: ArrayLike) -> np.ndarray:
@@ -38,11 +38,13 @@ def matrix(
     limits: tuple[float, float] | None = None,
     colours: Colormap | str | None = None,
     colour_bar: str = "",
+    groups: ArrayLike | None = None,
     axes: Axes | None = None,
 ) -> Figure:
     """A heat map of a ``(rows, columns)`` matrix, each cell's value in it where there is room (``write``: how, or whether at all).
 
     Values of both signs get two-sided colours, centred on 0; ``limits`` fixes the ends of the colours; ``colour_bar`` names a colour bar.
+    ``groups``, whole numbers of the same shape, colours cells by what they belong to instead of by their value.
     """
     values = as_numbers(values)
     if values.ndim != 2:
@@ -53,21 +55,24 @@ def matrix(
     span = max(abs(np.nanmin(numbers)), abs(np.nanmax(numbers)), 1e-12)
     low, high = limits or ((-span, span) if np.nanmin(numbers) < 0 else (0.0, span))
     shades = matplotlib.colormaps[colours] if isinstance(colours, str) else colours or (SIGNED if low < 0 else AMOUNT)
-    image = axes.imshow(numbers, cmap=shades, vmin=low, vmax=high, aspect="equal")
-    roomy = rows <= 16 and columns <= 16
+    if groups is None:
+        image = axes.imshow(numbers, cmap=shades, vmin=low, vmax=high, aspect="equal")
+    else:
+        image = axes.imshow(np.asarray(groups), cmap=GROUPS, vmin=-0.5, vmax=GROUPS.N - 0.5, aspect="equal")
+    roomy = write is not False and rows <= 16 and columns <= 16
     if roomy:
         axes.hlines(np.arange(1, rows) - 0.5, -0.5, columns - 0.5, color="white", linewidth=1.5)
         axes.vlines(np.arange(1, columns) - 0.5, -0.5, rows - 0.5, color="white", linewidth=1.5)
     if write or (write is None and roomy):
         for (row, column), value in np.ndenumerate(numbers):
-            red, green, blue, _ = image.cmap(image.norm(value))
+            red, green, blue, _ = image.cmap(image.norm(value if groups is None else np.asarray(groups)[row, column]))
             dark = 0.3 * red + 0.59 * green + 0.11 * blue < 0.55
             text = write(value) if callable(write) else _write(value)
             axes.text(column, row, text, ha="center", va="center", fontsize=9, color="white" if dark else INK)
     axes.set_xticks(range(columns) if column_labels is not None else [], column_labels)
     axes.set_yticks(range(rows) if row_labels is not None else [], row_labels)
     axes.tick_params(length=0)
-    axes.spines[:].set_visible(False)
+    axes.spines[:].set(visible=True, color="#BBBBBB", linewidth=0.6)  # a map that is all zero still shows where it is
     axes.set(xlabel=column_title, ylabel=row_title)
     axes.set_title(title)
     if colour_bar:

@@ -15,7 +15,7 @@ import numpy as np
 from IPython.display import display
 from matplotlib import pyplot
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.colors import LinearSegmentedColormap, ListedColormap
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -24,6 +24,7 @@ BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "
 INK, GREY, PALE = "#222222", "#888888", "#ECECEC"
 AMOUNT = LinearSegmentedColormap.from_list("amount", ["#FFFFFF", "#B9D9EC", "#4A9CCB", BLUE, "#003B5C"])
 SIGNED = LinearSegmentedColormap.from_list("signed", ["#6E2F00", VERMILION, "#F6C9A8", "#FFFFFF", "#A9D2EA", BLUE, "#003B5C"])
+GROUPS = ListedColormap(["#A9D2EA", "#F6C9A8", "#A6DCC9", "#EBCFDF", "#F7DFA5", "#D9D9D9"])  # pale enough for dark numbers
 
 DPI = 144  # pixels to an inch in the file
 CSS_DPI = 96  # pixels to an inch on the page: three pixels in the file for two on the page stay sharp on a fine screen
@@ -53,6 +54,20 @@ def placed(width: float, height: float, *boxes: tuple[float, float, float, float
     """An empty figure whose axes lie in ``boxes``, each (left, bottom, width, height) in inches: drawn in half the time, for widgets."""
     figure = Figure(figsize=(width, height), layout="none")
     return figure, [figure.add_axes((left / width, bottom / height, w / width, h / height)) for left, bottom, w, h in boxes]
+
+
+def beside(*drawings: Callable[[Axes], object], height: float, rows: int = 1, width: float = 7.2, **options) -> Figure:
+    """One figure of several: each drawing is called with its axes, from left to right and row by row; ``None`` leaves a place empty.
+
+    ``options`` go to ``Figure.subplots``, such as ``width_ratios`` and ``height_ratios``.
+    """
+    figure, axes = canvas(width, height, rows, -(-len(drawings) // rows), **options)
+    for place, own in enumerate(axes.flat):
+        if place < len(drawings) and drawings[place] is not None:
+            drawings[place](own)
+        else:
+            own.remove()
+    return figure
 
 
 def own_axes(axes: Axes | None, width: float, height: float) -> Axes:

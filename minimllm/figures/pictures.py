@@ -54,7 +54,7 @@ def _bare(axes: Axes) -> None:
 def picture(image: Picture, *, title: str = "", axes: Axes | None = None) -> Figure:
     """The picture alone."""
     axes = own_axes(axes, 3.4, 3.6)
-    axes.imshow(as_array(image))
+    axes.imshow(as_array(image), interpolation="auto")  # smooth for a photograph, hard pixels for a tiny picture
     axes.set_title(title)
     _bare(axes)
     return axes.figure
@@ -68,16 +68,24 @@ def _label(size: float) -> dict:
 
 @style()
 def patch_grid(
-    image: Picture, patch_size: int, *, title: str = "", numbers: bool = False, highlight: Sequence[int] = (), axes: Axes | None = None
+    image: Picture,
+    patch_size: int,
+    *,
+    title: str = "",
+    numbers: bool = False,
+    highlight: Sequence[int] = (),
+    cut: str = "white",
+    axes: Axes | None = None,
 ) -> Figure:
-    """The picture cut into its patches; with ``numbers``, each patch's place in the sequence; ``highlight`` frames the places it names."""
+    """The picture cut into its patches by lines of the colour ``cut``; ``numbers`` writes each patch's place; ``highlight`` frames some."""
     axes = own_axes(axes, 3.6, 3.8)
     tiles = _tiles(image, patch_size)
     rows, columns = tiles.shape[:2]
-    axes.imshow(tiles.swapaxes(1, 2).reshape(rows * patch_size, columns * patch_size, 3), extent=(0, columns, rows, 0))
-    cut = {"color": "white", "linewidth": min(2.5, max(0.5, 26 / max(rows, columns)))}
-    axes.hlines(range(1, rows), 0, columns, **cut)
-    axes.vlines(range(1, columns), 0, rows, **cut)
+    whole = tiles.swapaxes(1, 2).reshape(rows * patch_size, columns * patch_size, 3)
+    axes.imshow(whole, extent=(0, columns, rows, 0), interpolation="auto")
+    line = {"color": cut, "linewidth": min(2.5 if cut == "white" else 1.2, max(0.5, 26 / max(rows, columns)))}
+    axes.hlines(range(1, rows), 0, columns, **line)
+    axes.vlines(range(1, columns), 0, rows, **line)
     for place in range(rows * columns):
         row, column = divmod(place, columns)
         if numbers:
