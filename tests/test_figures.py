@@ -137,3 +137,16 @@ def test_names_of_curves_do_not_lie_on_each_other():
     figure = figures.curves([0, 1], {"a": [0, 1], "b": [0, 1.0], "c": [0, 1.001]}, x_title="x", y_title="y")
     heights = sorted(text.xy[1] for text in figure.axes[0].texts)
     assert all(upper - lower > 0.07 for lower, upper in zip(heights, heights[1:], strict=False))
+
+
+def test_several_drawings_stand_beside_each_other():
+    drawings = (lambda axes: figures.picture(PICTURE, title="left", axes=axes), None, lambda axes: figures.matrix(NUMBERS, axes=axes))
+    figure = figures.beside(*drawings, height=2, rows=2)
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["left", ""]
+
+
+def test_groups_colour_cells_by_what_they_belong_to():
+    groups = np.array([[0, 0], [1, 0]])
+    figure = figures.matrix([[7, 8], [9, 7]], groups=groups)
+    np.testing.assert_array_equal(figure.axes[0].images[0].get_array(), groups)
+    assert [text.get_text() for text in figure.axes[0].texts] == ["7", "8", "9", "7"]

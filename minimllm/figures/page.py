@@ -56,7 +56,7 @@ def placed(width: float, height: float, *boxes: tuple[float, float, float, float
     return figure, [figure.add_axes((left / width, bottom / height, w / width, h / height)) for left, bottom, w, h in boxes]
 
 
-def beside(*drawings: Callable[[Axes], object], height: float, rows: int = 1, width: float = 7.2, **options) -> Figure:
+def beside(*drawings: Callable[[Axes], object] | None, height: float, rows: int = 1, width: float = 7.2, **options) -> Figure:
     """One figure of several: each drawing is called with its axes, from left to right and row by row; ``None`` leaves a place empty.
 
     ``options`` go to ``Figure.subplots``, such as ``width_ratios`` and ``height_ratios``.
