@@ -60,15 +60,15 @@ class _Exporter(HTMLExporter):
         return MarkdownWithMath(renderer=renderer).render(source)
 
 
-def _bring_along(page: BeautifulSoup, folder: PurePosixPath, root: Path, site: Path) -> None:
+def _bring_along(page: BeautifulSoup, document: PurePosixPath, root: Path, site: Path) -> None:
     """Points the page's relative links and pictures into the site, copying what they name; other links stay as they are."""
     for element, attribute in [(link, "href") for link in page.select("a[href]")] + [(image, "src") for image in page.select("img[src]")]:
         target, mark, fragment = element[attribute].partition("#")
         if not target or re.match(r"[a-z]+:|//", target):
             continue
-        source = (root / folder / target).resolve()
+        source = (root / document.parent / target).resolve()
         if not source.is_relative_to(root.resolve()) or not source.exists():
-            raise LessonError(f"a page links to {target!r}, and there is no such file")
+            raise LessonError(f"{document} links to {target!r}, and there is no such file")
         if source.is_dir():  # a folder cannot be read offline by every browser: leave its name, take the link off
             element.unwrap()
         elif source.suffix == ".ipynb":
@@ -100,7 +100,7 @@ def build(root: Path = ROOT, site: Path | None = None) -> Path:
         stems = [path.stem for path in lessons]
         for place, (path, card) in enumerate(lessons.items()):
             page = render(read_notebook(path), card.title)
-            _bring_along(page, PurePosixPath("notebooks"), root, building)
+            _bring_along(page, PurePosixPath("notebooks", path.name), root, building)
             ways = [("index", "All lessons")]
             ways += [(stems[place - 1], "Previous lesson")] if place else []
             ways += [(stems[place + 1], "Next lesson")] if place + 1 < len(stems) else []
@@ -109,7 +109,7 @@ def build(root: Path = ROOT, site: Path | None = None) -> Path:
             (building / f"{path.stem}.html").write_text(str(page), encoding="utf-8")
         readme = new_notebook(cells=[new_markdown_cell((root / "README.md").read_text(encoding="utf-8"))])
         front = render(readme, "minimllm")
-        _bring_along(front, PurePosixPath("."), root, building)
+        _bring_along(front, PurePosixPath("README.md"), root, building)
         (building / "index.html").write_text(str(front), encoding="utf-8")
         shutil.rmtree(site, ignore_errors=True)
         building.rename(site)

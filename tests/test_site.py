@@ -72,7 +72,7 @@ def test_links_lead_to_pages_and_copied_files(course):
 def test_broken_link_is_refused_and_the_site_from_before_stays(course):
     site = build(course)
     (course / "assets" / "grid.svg").unlink()
-    with pytest.raises(LessonError, match=r"links to '\.\./assets/grid\.svg'"):
+    with pytest.raises(LessonError, match=r"notebooks/01_first\.ipynb links to '\.\./assets/grid\.svg'"):
         build(course)
     assert (site / "01_first.html").exists() and not (course / ".site-building").exists()
 
