@@ -93,25 +93,31 @@ def execute(notebook: NotebookNode, folder: Path, timeout: float, on_cell: Calla
         on_cell_executed=lambda **_: on_cell(),
     )
     with tempfile.TemporaryDirectory() as ipython:
-        start = time.perf_counter()
+        problem, start = None, time.perf_counter()
         try:
             client.execute(env=kernel_environment(ipython), cleanup_kc=True)
         except CellExecutionError as error:
             problem = f"{error.ename}: {error.evalue}"
         except CellTimeoutError:
             problem = f"no end after {timeout:g} seconds; --timeout allows more"
+        except AssertionError:
+            if not interrupted(client):
+                raise
         except DeadKernelError:
             problem = "the kernel died; most often because the machine ran out of memory"
-        else:
-            problem = None
         seconds = time.perf_counter() - start
-    if hasattr(client, "_async_cleanup_kernel_future"):  # nbclient turns Control-C into a dead kernel
+    if interrupted(client):
         raise KeyboardInterrupt
     if problem:
         raise LessonError(f"cell {running + 1} of {len(notebook.cells)}: {problem}\n{notebook.cells[running].source.strip()}")
     if hidden := _hidden_error(notebook):
         raise LessonError(hidden)
     return seconds
+
+
+def interrupted(client: NotebookClient) -> bool:
+    """Whether the user stopped the run: nbclient then takes the kernel away, and fails over its absence in one way or another."""
+    return hasattr(client, "_async_cleanup_kernel_future")
 
 
 def _hidden_error(notebook: NotebookNode) -> str | None:

@@ -7,8 +7,10 @@ import contextlib
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -256,6 +258,24 @@ def test_cell_that_does_not_end_is_stopped(tmp_path, capsys):
 def test_kernel_that_dies_is_noticed(tmp_path, capsys):
     write_lesson(tmp_path, cells=["import os\nos._exit(9)"])
     assert "cell 2 of 2: the kernel died" in refused(tmp_path, capsys)
+
+
+def test_control_c_stops_everything_and_leaves_the_files(tmp_path):
+    paths = [
+        write_lesson(tmp_path, cells=["import pathlib, time\npathlib.Path('started').touch()\ntime.sleep(100)"]),
+        write_lesson(tmp_path, name="02_later", cells=["1"]),
+    ]
+    before = [path.read_bytes() for path in paths]
+    command = f"import sys; from pathlib import Path; from minimllm import lessons; sys.exit(lessons.main([], Path({str(tmp_path)!r})))"
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    with subprocess.Popen([sys.executable, "-c", command], start_new_session=True, **pipes) as running:
+        end = time.monotonic() + 60
+        while not (tmp_path / "notebooks" / "started").exists() and time.monotonic() < end:
+            time.sleep(0.05)
+        os.killpg(running.pid, signal.SIGINT)
+        said, _ = running.communicate(timeout=30)
+    assert running.returncode == 1 and said.endswith("stopped; the lesson that was running was left as it was\n"), said
+    assert "02_later" not in said and [path.read_bytes() for path in paths] == before
 
 
 def test_unknown_lesson_and_broken_file_are_refused(tmp_path, capsys):
