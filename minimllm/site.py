@@ -28,7 +28,8 @@ TEMPLATE = """{%- extends 'lab/index.html.j2' -%}
 {%- block extra_css -%}
 <style>
 main { max-width: 60rem; margin: 0 auto; padding: 1rem; }
-nav { display: flex; gap: 2rem; padding: 0.5rem; font-family: sans-serif; }
+nav { display: flex; gap: 2rem; max-width: 60rem; margin: 0 auto; padding: 0.5rem 1rem; font-family: sans-serif; }
+summary { cursor: pointer; }
 img { max-width: 100%; }
 </style>
 {%- endblock -%}
@@ -81,9 +82,14 @@ def _bring_along(page: BeautifulSoup, document: PurePosixPath, root: Path, site:
 
 
 def render(notebook: NotebookNode, title: str) -> BeautifulSoup:
-    """A notebook as a page that loads nothing from elsewhere."""
+    """A notebook as a page that loads nothing from elsewhere; code that is folded in the notebook is folded here."""
     text, _ = _Exporter(raw_template=TEMPLATE).from_notebook_node(notebook, {"metadata": {"name": title}})
-    return BeautifulSoup(text, "html.parser")
+    page = BeautifulSoup(text, "html.parser")
+    for cell in notebook.cells:
+        if cell.metadata.get("jupyter", {}).get("source_hidden"):
+            source = page.select_one(f'[id="cell-id={cell.id}"] .jp-Cell-inputWrapper')
+            source.wrap(page.new_tag("details")).insert(0, BeautifulSoup("<summary>Code</summary>", "html.parser"))
+    return page
 
 
 def build(root: Path = ROOT, site: Path | None = None) -> Path:

@@ -38,6 +38,7 @@ def course(tmp_path):
     for name in ("01_first", "02_next"):
         cells = [new_markdown_cell(lessons.card(name, "A claim.", "read.", "eyes.")), new_markdown_cell(PROSE)]
         cells.append(new_code_cell("show()", execution_count=1, outputs=[new_output("display_data", picture)]))
+        cells.append(new_code_cell("folded()", execution_count=2, metadata={"jupyter": {"source_hidden": True}}))
         write(new_notebook(cells=cells), tmp_path / "notebooks" / f"{name}.ipynb")
     return tmp_path
 
@@ -58,6 +59,7 @@ def test_pages_are_complete_without_a_network(course):
     assert [image["alt"] for image in page.select("img")] == ["A drawn grid", "Bars"]
     assert (site / page.select_one('img[alt="A drawn grid"]')["src"]).read_text().startswith("<svg")
     assert page.select_one("title").text == "01_first" and page.select_one("details summary").text == "Solution"
+    assert [fold.pre.text.strip() for fold in page.select("details:has(.jp-Cell-inputWrapper)")] == ["folded()"]
     assert [math["display"] for math in page.select("math")] == ["inline", "inline", "block"] and page.select_one("math mfrac")
     assert page.select("math")[1]["alttext"] == "a < b"
 
