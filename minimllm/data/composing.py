@@ -65,8 +65,8 @@ def compose(objects: list[list[tuple[str, str, str, str]]], grid: int | tuple[in
 def changed(scenes: Scenes, what: str, seed: int = 0) -> Scenes:
     """Each scene with one thing about one of its objects changed: the hard negatives of contrastive learning, minimal pairs for tests.
 
-    What comes out keeps the rules of its split: only pairs of shape and colour that it may show, shapes distinct as before. Everything else,
-    noise, jitter and rotation too, stays. ``place`` moves an object to an empty cell, or where there is none exchanges two objects.
+    What comes out keeps the rules of its split: only pairs of shape and colour that it may show, shapes distinct as before. Everything
+    else, noise, jitter and rotation too, stays. ``place`` moves an object to an empty cell, or where there is none exchanges two objects.
 
     Args:
         scenes: what to change.
@@ -112,7 +112,7 @@ def changed(scenes: Scenes, what: str, seed: int = 0) -> Scenes:
 
 def in_reading_order(scenes: Scenes) -> Scenes:
     """The same scenes with their objects sorted by place, as :class:`Scenes` has them: for after changing ``cell``."""
-    order = torch.where(scenes.present, scenes.cell, torch.iinfo(torch.int64).max).argsort(1, stable=True)
+    order = torch.where(scenes.present, scenes.cell, torch.iinfo(torch.int64).max).argsort(dim=1, stable=True)
     fields = {name: getattr(scenes, name).gather(1, order) for name in ("shape", "colour", "size", "cell", "rotation")}
     jitter = scenes.jitter.gather(1, order[..., None].expand(-1, -1, 2))
     return dataclasses.replace(scenes, jitter=jitter, **fields)

@@ -10,6 +10,7 @@ from functools import lru_cache
 
 import numpy as np
 import torch
+from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -137,7 +138,7 @@ def _draw(scenes: Scenes, pictures: Tensor) -> None:
     tops, lefts = torch.arange(rows) * size // rows, torch.arange(columns) * size // columns
     fits = height * rows == size and width * columns == size
     canvas = pictures if fits else torch.empty(len(scenes), 3, height * rows, width * columns)
-    canvas.copy_(_ground(scenes.key, canvas.shape[1:]))
+    _draw_ground(scenes.key, canvas)
 
     scene, slot = scenes.present.nonzero(as_tuple=True)
     shape, cell = scenes.shape[scene, slot], scenes.cell[scene, slot]
@@ -154,19 +155,20 @@ def _draw(scenes: Scenes, pictures: Tensor) -> None:
     pixels = (radius * size)[:, None, None]
     x_across, x_down, y_across, y_down = (cosine * x)[:, None], (sine * y)[..., None], (sine * x)[:, None], (cosine * y)[..., None]
 
-    cover = torch.zeros(len(scenes), rows, columns, height, width)
+    cover = torch.zeros(len(scenes) * rows * columns, height, width)
+    place = scene * (rows * columns) + cell
     ends = shape.bincount(minlength=len(SHAPES)).cumsum(0).tolist()
     for number, (first, last) in enumerate(zip([0, *ends], ends, strict=False)):
         if first == last:
             continue
         part = slice(first, last)
         distance = outline_distance(number, x_across[part] + x_down[part], y_down[part] - y_across[part])
-        cover[scene[part], row[part], column[part]] = distance.mul_(pixels[part]).sub_(0.5).neg_().clamp_(0, 1)
+        cover.index_copy_(0, place[part], distance.mul_(pixels[part]).sub_(0.5).neg_().clamp_(0, 1))
 
-    colour = torch.zeros(len(scenes), rows, columns, 3)
-    colour[scene, row, column] = torch.tensor(PALETTE)[scenes.colour[scene, slot]]
+    colour = torch.zeros(len(cover), 3).index_copy_(0, place, torch.tensor(PALETTE)[scenes.colour[scene, slot]])
     cells = canvas.view(len(scenes), 3, rows, height, columns, width)
-    cells.lerp_(colour.permute(0, 3, 1, 2)[:, :, :, None, :, None], cover.permute(0, 1, 3, 2, 4)[:, None])
+    colour = rearrange(colour, "(n rows columns) rgb -> n rgb rows 1 columns 1", rows=rows, columns=columns)
+    cells.lerp_(colour, rearrange(cover, "(n rows columns) h w -> n 1 rows h columns w", rows=rows, columns=columns))
     if not fits:
         every_row, every_column = _kept(tops, height, size), _kept(lefts, width, size)
         pictures.copy_(canvas[:, :, every_row][:, :, :, every_column])
@@ -179,13 +181,13 @@ def _kept(starts: Tensor, length: int, size: int) -> Int[Tensor, "size"]:
     return cell * length + pixel - starts[cell]
 
 
-def _ground(keys: Int[Tensor, "scenes"], shape: torch.Size) -> Float[Tensor, "scenes 3 height width"]:
+def _draw_ground(keys: Int[Tensor, "scenes"], canvas: Float[Tensor, "scenes 3 height width"]) -> None:
     """Dark noise: for every scene a stretch of one long fixed sequence, beginning at a place of the scene's own."""
-    length = math.prod(shape)
+    length = canvas[0].numel()
     pool = _noise(max(1 << 20, 1 << (2 * length - 1).bit_length()))
     places = chance.draws(keys.numpy().view(np.uint64), 1, purpose=3)[:, 0] % np.uint64(len(pool) - length)
     stretches = pool.as_strided((len(pool) - length, length), (1, 1))
-    return stretches.index_select(0, torch.from_numpy(places.view(np.int64))).view(-1, *shape)
+    torch.index_select(stretches, 0, torch.from_numpy(places.view(np.int64)), out=canvas.view(-1, length))
 
 
 @lru_cache(maxsize=4)
