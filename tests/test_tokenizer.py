@@ -11,7 +11,8 @@ from minimllm import Tokenizer
 from minimllm.data.tokenizer import SPECIAL_TOKENS
 from minimllm.data.words import COLOURS, SHAPES, WORDS
 
-TOKENIZER = Tokenizer.from_words(WORDS)
+VOCABULARY = [*dict.fromkeys([*WORDS, "."])]
+TOKENIZER = Tokenizer.from_words(VOCABULARY)
 
 
 def test_ids_and_mask():
@@ -26,7 +27,7 @@ def test_ids_and_mask():
 
 def test_special_tokens():
     assert TOKENIZER.words[:5] == list(SPECIAL_TOKENS)
-    assert TOKENIZER.vocab_size == 5 + len(WORDS) == len(set(TOKENIZER.words))
+    assert TOKENIZER.vocab_size == 5 + len(VOCABULARY) == len(set(TOKENIZER.words))
     assert TOKENIZER.eos_token_id != 2, "2 would make a CLIP text encoder pool at the highest id"
     assert TOKENIZER.image_token_id != 0
     ids, _ = TOKENIZER(["what is <|image|> ?", "<|image|><|image|> and <|image|>"])
@@ -78,7 +79,7 @@ def test_what_is_no_text_is_refused(texts):
 
 def test_saved_and_loaded(tmp_path):
     path = tmp_path / "tokenizer.json"
-    Tokenizer.from_words(WORDS, context_length=20).save(path)
+    Tokenizer.from_words(VOCABULARY, context_length=20).save(path)
     assert [file.name for file in tmp_path.iterdir()] == ["tokenizer.json"]
     loaded = Tokenizer.load(str(path))
     texts = ["is there a large red star?", "a ring"]

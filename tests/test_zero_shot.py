@@ -16,7 +16,7 @@ from minimllm.clip import MEAN, STD
 from minimllm.data.words import WORDS
 from minimllm.transfer import fill, with_article
 
-TOKENIZER = Tokenizer.from_words(WORDS)
+TOKENIZER = Tokenizer.from_words([*WORDS, "."])
 CLASSES = ["red star", "orange ring", "blue heart"]
 CONFIG = CLIPConfig.tiny(vocab_size=TOKENIZER.vocab_size, eos_token_id=TOKENIZER.eos_token_id, image_mean=MEAN, image_std=STD)
 

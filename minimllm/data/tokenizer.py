@@ -96,11 +96,9 @@ class Tokenizer:
                 shown = text if len(text) < 100 else text[:97] + "..."
                 raise ValueError(f"{shown!r} makes {len(row)} tokens, and at most {self.context_length} are allowed; shorten it")
             rows.append(row)
-        ids = torch.full((len(rows), max(map(len, rows))), self.pad_token_id)
-        mask = torch.zeros(ids.shape, dtype=torch.bool)
-        for number, row in enumerate(rows):
-            ids[number, : len(row)], mask[number, : len(row)] = torch.tensor(row, dtype=torch.long), True
-        return ids, mask
+        longest = max(map(len, rows))
+        ids = torch.tensor([row + [self.pad_token_id] * (longest - len(row)) for row in rows], dtype=torch.long)
+        return ids.view(len(rows), longest), torch.arange(longest) < torch.tensor([[len(row)] for row in rows])
 
     def decode(self, ids: Int[Tensor, "texts length"]) -> list[str]:
         """The texts of a batch of ids, without the special tokens."""
