@@ -107,11 +107,12 @@ def curves(
     y_title: str,
     log: str = "",
     markers: bool = False,
+    limits: tuple[float, float] | None = None,
     axes: Axes | None = None,
 ) -> Figure:
     """Named curves over ``x``, each name beside its curve's end. A curve is its values, or ``(middle, low, high)`` with the band between.
 
-    ``log`` names the logarithmic axes: ``""``, ``"x"``, ``"y"`` or ``"xy"``.
+    ``log`` names the logarithmic axes: ``""``, ``"x"``, ``"y"`` or ``"xy"``; ``limits`` fixes the ends of the vertical one.
     """
     axes = own_axes(axes, 6.4, 3.6)
     x, ends = as_numbers(x), []
@@ -125,6 +126,8 @@ def curves(
     axes.grid(axis="y")
     axes.set_title(title)
     axes.autoscale_view()
+    if limits is not None:
+        axes.set_ylim(limits)  # before the names are placed
     heights = [axes.transAxes.inverted().transform(axes.transData.transform((x[-1], end)))[1] for _, _, end in ends]
     last = -math.inf
     for place in np.argsort(heights):
