@@ -90,6 +90,8 @@ def confusion_matrix(counts: ArrayLike, names: Sequence[str], *, title: str = ""
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     words = {"row_labels": names, "column_labels": names, "row_title": "truth", "column_title": "answer"}
     figure = matrix(shares, title=title, limits=(0, 1), write=False, colour_bar="share of the row", axes=axes, **words)
+    if max(map(len, names)) > 3:  # side by side they would touch
+        axes.set_xticks(range(len(names)), names, rotation=40, ha="right", rotation_mode="anchor")
     for (row, column), count in np.ndenumerate(counts):
         if count:
             colour = "white" if shares[row, column] > 0.5 else INK
