@@ -46,6 +46,47 @@ def clamp_temperature(model: nn.Module, largest: float = 100.0) -> None:
     model.logit_scale.clamp_(max=math.log(largest))
 
 
+def training_loss(
+    model: nn.Module, batch: tuple[Tensor, Tensor, Tensor | None, Tensor | None], gather: bool = False
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """What one training step of CLIP computes, for :func:`minimllm.training.train`: the loss, and how many pairs are found.
+
+    Args:
+        model: a :class:`~minimllm.clip.CLIP`.
+        batch: normalised images, token ids, their mask, and the table ``same`` of :func:`contrastive_loss`; the last two may be ``None``.
+        gather: whether to compare with the pairs of all processes, see :func:`gather_embeddings`; ``same`` is then of all pairs.
+
+    Returns:
+        The loss, and the share of images whose most similar text is true of them, as ``accuracy``.
+
+    Raises:
+        ValueError: a text without an end token, which the model would read at its first token, and so learn nothing of the text;
+            as many texts as images are needed; errors as of the model.
+    """
+    images, ids, mask, same = batch
+    check_ends(ids, model.config.text.eos_token_id)
+    if gather:
+        image, text = gather_embeddings(model.encode_image(images)), gather_embeddings(model.encode_text(ids, mask))
+        logits = model.logit_scale.exp() * image @ text.T
+    else:
+        logits = model(images, ids, mask)
+    loss = contrastive_loss(logits, same)
+    found, own = logits.argmax(dim=1), torch.arange(len(logits), device=logits.device)
+    right = found == own if same is None else same[own, found] | (found == own)
+    return loss, {"accuracy": right.float().mean()}
+
+
+def check_ends(ids: Tensor, eos_token_id: int) -> None:
+    """Raise a ``ValueError`` that names the first text without an end token."""
+    without = (ids != eos_token_id).all(dim=1)
+    if eos_token_id != 2 and without.any():  # 2 is the old rule: the highest id is the end
+        row = int(without.int().argmax())
+        raise ValueError(
+            f"text {row} of the batch has no end token (id {eos_token_id}): {ids[row].tolist()}; a tokenizer adds it, "
+            "and cutting a long text off behind must keep it"
+        )
+
+
 class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(context, local: Tensor) -> Tensor:

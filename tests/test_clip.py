@@ -9,6 +9,7 @@ from support import largest_difference, randomise, unchecked
 
 from minimllm import CLIP, CLIPConfig, ResNetConfig, TextConfig, clamp_temperature, contrastive_loss, gather_embeddings
 from minimllm.clip import clip_vit
+from minimllm.contrastive import training_loss
 from minimllm.masks import causal_mask, padding_mask
 from minimllm.resnet import AttentionPooling, Bottleneck
 from minimllm.text_encoder import end_positions
@@ -77,6 +78,29 @@ def test_the_loss_refuses_what_is_not_square(shape):
 def test_the_loss_refuses_duplicates_of_another_shape():
     with unchecked(), pytest.raises(ValueError, match=r"\(2, 2\), the similarities have \(3, 3\)"):
         contrastive_loss(torch.zeros(3, 3), torch.ones(2, 2, dtype=torch.bool))
+
+
+def test_what_a_training_step_computes():
+    model, images = randomise(CLIP(SMALL)), torch.randn(3, 3, 16, 16)
+    logits = model(images, IDS)
+    loss, metrics = training_loss(model, (images, IDS, None, None))
+    assert loss.item() == pytest.approx(contrastive_loss(logits).item())
+    assert metrics["accuracy"].item() == pytest.approx((logits.argmax(1) == torch.arange(3)).float().mean().item())
+    same = torch.ones(3, 3, dtype=torch.bool)
+    loss, metrics = training_loss(model, (images, IDS, IDS > 0, same), gather=True)
+    assert loss.item() == 0 and metrics["accuracy"] == 1, "every text is true of every picture"
+
+
+def test_training_refuses_a_text_without_an_end():
+    images, ids = torch.zeros(2, 3, 16, 16), torch.tensor([[48, 5, 49], [48, 5, 6]])
+    model = CLIP(SMALL)
+    assert model(images, ids).shape == (2, 2), "the model itself is as lenient as transformers"
+    with pytest.raises(ValueError, match=r"text 1 of the batch has no end token \(id 49\): \[48, 5, 6\]"):
+        training_loss(model, (images, ids, None, None))
+    with pytest.raises(ValueError, match=r"square matrix.*\(2, 1\)"):
+        training_loss(model, (images, ids[:1], None, None))
+    old = CLIP(CLIPConfig(IMAGE, TextConfig(50, 12, 32, 2, 4, 64, eos_token_id=2), embed_dim=24))
+    training_loss(old, (images, ids, None, None))
 
 
 # ---- the temperature ----

@@ -11,6 +11,7 @@ from support import largest_difference, randomise
 
 from minimllm import CLIP, CLIPConfig, TextConfig, contrastive_loss, gather_embeddings
 from minimllm.clip import clip_vit
+from minimllm.contrastive import training_loss
 
 SAMPLES = 6
 CONFIG = CLIPConfig(
@@ -40,19 +41,18 @@ def worker(folder: Path) -> None:
     images, ids, same = batch()
     mine = slice(rank * half, (rank + 1) * half)
 
-    class Embeddings(torch.nn.Module):
+    class Step(torch.nn.Module):
         """DistributedDataParallel wants one forward through which all parameters are used."""
 
         def __init__(self):
             super().__init__()
             self.model = model
 
-        def forward(self, images, ids):
-            return self.model.encode_image(images), self.model.encode_text(ids), self.model.logit_scale.exp()
+        def forward(self, *batch):
+            return training_loss(self.model, batch, gather=True)[0]
 
-    averaged = DistributedDataParallel(Embeddings())  # kept in a variable: it averages while the loss goes backward
-    image, text, scale = averaged(images[mine], ids[mine])
-    loss = contrastive_loss(scale * gather_embeddings(image) @ gather_embeddings(text).T, same)
+    averaged = DistributedDataParallel(Step())  # kept in a variable: it averages while the loss goes backward
+    loss = averaged(images[mine], ids[mine], None, same)
     loss.backward()
     try:
         gather_embeddings(torch.zeros(2 + rank, 4))
