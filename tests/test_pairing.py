@@ -91,5 +91,7 @@ def test_descriptions():
     full, table = described(world, seed=0, details=("full",))
     assert full == by_detail["full"]
     assert torch.equal(table, torch.tensor([[a == b for b in full] for a in full]))
+    mixed, _ = described(world, seed=5, details=("plain",), several="full")
+    assert mixed == by_detail["plain"][:63] + by_detail["full"][63:]
     single, several = table[:63, 63:], fits[63:, :63]
     assert not single.any() and not several.any(), "a caption of one object is not the caption of several"

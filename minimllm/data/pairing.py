@@ -12,15 +12,21 @@ from minimllm.data.composing import changed, join
 from minimllm.data.world import Scenes, pairs_of, scenes
 
 
-def described(world: Scenes, seed: int, details: tuple[str, ...] = DETAILS) -> tuple[list[str], Bool[Tensor, "scenes scenes"]]:
+def described(
+    world: Scenes, seed: int, details: tuple[str, ...] = DETAILS, several: str | None = None
+) -> tuple[list[str], Bool[Tensor, "scenes scenes"]]:
     """A caption for each scene, in one of ``details`` drawn for it, and a table of what is true.
 
     A caption that says little is true of many pictures: ``a star`` of every star. Entry ``(i, j)`` of the table is whether caption ``j`` is
     true of picture ``i``, that is, whether it is what scene ``i`` would be called in as much detail. Where it is and ``i`` is not ``j``,
     the two are no negatives: see ``same`` of :func:`minimllm.contrastive_loss`.
+
+    Scenes of more than one object are described in the detail ``several``; ``None``: in any of ``details``, like the others.
     """
-    generator = generator_for(seed, "details")
-    choice = torch.randint(len(details), (len(world),), generator=generator)
+    choice = torch.randint(len(details), (len(world),), generator=generator_for(seed, "details"))
+    if several is not None:
+        details = (*details, several)
+        choice[world.count > 1] = len(details) - 1
     in_detail = [captions(world, detail) for detail in details]
     texts = [in_detail[number][row] for row, number in enumerate(choice.tolist())]
     fits = torch.zeros(len(world), len(world), dtype=torch.bool)
