@@ -16,10 +16,14 @@ from matplotlib.figure import Figure
 
 from . import figures
 from .costs import layer_multiply_adds
+from .data.scenes import Scenes, captions, compose, render
 from .figures import Picture
 
 Draw = Callable[..., Figure]
 Alt = str | Callable[..., str]
+Hover = Callable[..., Sequence[tuple[float, float, float, float, str]]]
+SCALES = (1, 2, 5, 10, 15, 20, 30, 50, 100)
+OBJECTS = ("large red star", "large red heart", "small red star", "large blue star", "small blue ring")
 LIVE_DPI = 120  # a little coarser than a still figure, so that a slider is followed without delay
 
 
@@ -68,10 +72,10 @@ def _stops(control: ipywidgets.Widget) -> list:
 class Explorer(ipywidgets.VBox):
     """Controls above a picture that ``draw`` makes of their values. Made by ``explore``."""
 
-    def __init__(self, draw: Draw, alt: Alt, controls: Mapping[str, ipywidgets.Widget]):
-        self._draw, self._alt, self._paused = draw, alt, False
+    def __init__(self, draw: Draw, alt: Alt, controls: Mapping[str, ipywidgets.Widget], hover: Hover | None = None):
+        self._draw, self._alt, self._hover, self._paused = draw, alt, hover, False
         self.controls = dict(controls)
-        self.picture = ""  # the last picture that was drawn, an HTML <img>
+        self.picture = ""  # the last picture that was drawn, an HTML <img>, under it the places that answer the pointer
         self._error, self._shown = ipywidgets.HTML(), ipywidgets.HTML()
         self._shown.add_class("minimllm-picture")
         super().__init__([*self.controls.values(), self._error, self._shown])
@@ -121,6 +125,8 @@ class Explorer(ipywidgets.VBox):
             alt = self._alt(**values) if callable(self._alt) else self._alt
             with figures.style():
                 self.picture = figures.image_tag(figures.png(self._draw(**values), LIVE_DPI), alt, LIVE_DPI)
+            if self._hover:
+                self.picture = _with_hints(self.picture, self._hover(**values))
         except Exception as error:
             told = html.escape(f"{type(error).__name__}: {error}")
             self._error.value = f'<p role="alert" style="color:#B34700"><b>The picture is out of date.</b> Drawing failed: {told}</p>'
@@ -138,16 +144,28 @@ class Explorer(ipywidgets.VBox):
         return bundle
 
 
+def _with_hints(picture: str, hints: Sequence[tuple[float, float, float, float, str]]) -> str:
+    """The picture under boxes that show a text where the pointer rests; they are placed in shares of the picture, and scale with it."""
+    boxes = "".join(
+        f'<span title="{html.escape(text)}" style="position:absolute;left:{100 * left:.2f}%;top:{100 * top:.2f}%;'
+        f'width:{100 * width:.2f}%;height:{100 * height:.2f}%"></span>'
+        for left, top, width, height, text in hints
+    )
+    return f'<div style="position:relative;display:inline-block;max-width:100%">{picture}{boxes}</div>'
+
+
 def _words(control: ipywidgets.Widget) -> str:
     return str(getattr(control, "label", None) or control.value)
 
 
-def explore(draw: Draw, alt: Alt, **controls: Any) -> Explorer:
+def explore(draw: Draw, alt: Alt, *, hover: Hover | None = None, **controls: Any) -> Explorer:
     """A picture that follows its controls: ``explore(draw, alt="...", patch_size=[8, 16, 32], picture=["china", "flower"])``.
 
     Args:
         draw: called with the value of every control by name; returns a matplotlib ``Figure``. It should depend on nothing else.
         alt: what the picture shows, in words; or a function of the controls' values that says it.
+        hover: a function of the controls' values to the texts that appear under the pointer, each with its place in the picture:
+            ``(left, top, width, height, text)``, in shares of the whole. ``draw`` must then place its axes itself (``figures.placed``).
         controls: each an ipywidgets control, or a shorthand: ``(low, high)`` or ``(low, high, step)`` for a slider, a list of numbers
             for a slider over just these, a list of texts or a mapping from labels to values for a menu, ``True``/``False`` for a
             tick box, a text for a field to type in.
@@ -159,7 +177,7 @@ def explore(draw: Draw, alt: Alt, **controls: Any) -> Explorer:
         raise ValueError("a widget needs at least one control: give each argument of draw by name")
     if not callable(alt) and (not isinstance(alt, str) or not alt.strip()):
         raise ValueError(f"a widget needs an alternative text that says in words what it shows, got alt={alt!r}")
-    return Explorer(draw, alt, {name: _control(name, given) for name, given in controls.items()})
+    return Explorer(draw, alt, {name: _control(name, given) for name, given in controls.items()}, hover)
 
 
 # ---- the lessons' widgets ---------------------------------------------------------------------------------------------
@@ -243,6 +261,102 @@ def attention_explorer(
     menu = {name: place for place, name in enumerate(names)}
     choice = {"mean of the heads": None} | {f"head {head}": head for head in range(heads)}
     return explore(draw, alt, picture=menu, layer=list(range(layers)), head=choice)
+
+
+def similarity_explorer(
+    similarities: Mapping[str, torch.Tensor], pictures: Sequence[Picture], texts: Sequence[str], scales: Sequence[float] = SCALES
+) -> Explorer:
+    """Lesson 03: cosines of ``n`` pictures and their ``n`` sentences, scaled, under a softmax over rows or over columns; the loss of both.
+
+    Args:
+        similarities: by name of the model, its cosines ``(n, n)``, pairs on the diagonal.
+        scales: what the slider offers: 1 / temperature.
+    """
+    count = len(pictures)
+    if not similarities or count != len(texts) or any(values.shape != (count, count) for values in similarities.values()):
+        shapes = {name: tuple(values.shape) for name, values in similarities.items()}
+        raise ValueError(f"{count} pictures and {len(texts)} texts need square matrices of cosines of that size, got {shapes}")
+    boxes, size = ((0.42, 0.1, 2.8, 2.8), (3.85, 0.1, 2.8, 2.8)), (7.3, 4.55)
+
+    def computed(model: str, scale: float, softmax_over: str) -> tuple[np.ndarray, np.ndarray, float, float]:
+        cosines = similarities[model].detach().double()
+        logits = scale * cosines
+        by_row, by_column = logits.softmax(dim=1), logits.softmax(dim=0)
+        losses = [-shares.diagonal().log().mean().item() for shares in (by_row, by_column)]
+        return cosines.numpy(), (by_row if softmax_over == "rows" else by_column).numpy(), sum(losses) / 2, losses[softmax_over != "rows"]
+
+    def draw(model: str, scale: float, softmax_over: str) -> Figure:
+        cosines, shares, loss, one_way = computed(model, scale, softmax_over)
+        figure, (left, right) = figures.placed(*size, *boxes)
+        figures.similarity(cosines, pictures=pictures, texts=texts, limits=(-1, 1), frame_pairs=True, axes=left)
+        figures.similarity(shares, texts=texts, limits=(0, 1), frame_pairs=True, axes=right)
+        for axes, title in ((left, "cosines"), (right, f"softmax over {softmax_over}")):
+            axes.set_title("")
+            axes.text(0.5, 1.5, title, transform=axes.transAxes, ha="center", va="bottom", fontweight="bold")
+        words = f"loss over {softmax_over} {one_way:.2f}, both ways {loss:.2f}"
+        right.text(0.5, 1.43, words, transform=right.transAxes, ha="center", va="bottom", color=figures.VERMILION)
+        left.text(0.5, 1.43, f"× {scale:g}: temperature {1 / scale:.3g}", transform=left.transAxes, ha="center", va="bottom")
+        return figure
+
+    def hover(model: str, scale: float, softmax_over: str) -> list[tuple[float, float, float, float, str]]:
+        cosines, shares, *_ = computed(model, scale, softmax_over)
+        hints = []
+        for (left, bottom, side, _), values, form in zip(boxes, (cosines, shares), ("cosine {:.2f}", "share {:.1%}"), strict=True):
+            cell = side / count
+            for (row, column), value in np.ndenumerate(values):
+                place = (left + column * cell) / size[0], (size[1] - bottom - side + row * cell) / size[1], cell / size[0], cell / size[1]
+                hints.append((*place, f"picture {row + 1} (“{texts[row]}”) and “{texts[column]}”: {form.format(value)}"))
+        return hints
+
+    def alt(model: str, scale: float, softmax_over: str) -> str:
+        cosines, shares, loss, one_way = computed(model, scale, softmax_over)
+        return (
+            f"{count} pictures against their {count} sentences, model {model}. Left, cosines: {cosines.diagonal().mean():.2f} on average "
+            f"for pairs, {(cosines.sum() - cosines.trace()) / (count**2 - count):.2f} for the others. Right, times {scale:g} and a softmax "
+            f"over {softmax_over}: pairs get {shares.diagonal().mean():.1%} on average. Loss this way {one_way:.3f}, both ways {loss:.3f}."
+        )
+
+    return explore(draw, alt, hover=hover, model=list(similarities), scale=_slider_at(scales, 15), softmax_over=["rows", "columns"])
+
+
+def batch_composer(objects: Sequence[str] = OBJECTS, details: Sequence[str] = ("plain", "size", "shape")) -> Explorer:
+    """Lesson 03: choose the four pictures of a batch and how much their captions tell, and see what each cell of the matrix is.
+
+    ``objects`` are called by size, colour and shape, such as ``"large red star"``; ``details`` are those of ``captions``.
+    """
+    boxes, size, slots = ((0.75, 0.15, 2.3, 2.3),), (7.2, 3.6), 4
+
+    def kinds(chosen: Sequence[str], detail: str) -> tuple[Scenes, list[str], np.ndarray]:
+        world = compose([[(*name.split(), "")] for name in chosen], grid=1)
+        texts = captions(world, detail)
+        words = [text.split()[1:] for text in texts]
+        table = np.full((slots, slots), 3)
+        for (row, column), _ in np.ndenumerate(table):
+            differing = sum(one != other for one, other in zip(words[row], words[column], strict=True))
+            table[row, column] = 0 if row == column else 1 if differing == 0 else 2 if differing == 1 and len(words[row]) > 1 else 3
+        return world, texts, table
+
+    def draw(detail: str, **chosen: str) -> Figure:
+        world, texts, table = kinds(list(chosen.values()), detail)
+        figure, (axes,) = figures.placed(*size, *boxes)
+        figures.targets(table, pictures=list(render(world, size=32)), texts=texts, axes=axes)
+        return figure
+
+    def alt(detail: str, **chosen: str) -> str:
+        _, texts, table = kinds(list(chosen.values()), detail)
+        counts = [int((table == kind).sum()) for kind in range(4)]
+        pictures = ", ".join(chosen.values())
+        return (
+            f"Pictures of {pictures}, in rows, against the captions {'; '.join(texts)}, in columns. Of 16 cells {counts[0]} are pairs, "
+            f"{counts[1]} true as well and so no negatives, {counts[2]} hard negatives, {counts[3]} other negatives."
+        )
+
+    start = [objects[place % len(objects)] for place in (0, 1, 0, 2)]
+    menus = {
+        f"picture_{place + 1}": ipywidgets.Dropdown(options=list(objects), value=name, layout={"width": "32em"})
+        for place, name in enumerate(start)
+    }
+    return explore(draw, alt, detail=list(details), **menus)
 
 
 def _slider_at(stops: Sequence[int], start: int) -> ipywidgets.SelectionSlider:

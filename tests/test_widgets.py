@@ -20,6 +20,10 @@ WIDGETS = {
     "attention_explorer": lambda: widgets.attention_explorer(
         list(PICTURES.values()), torch.randn(2, 2, 3, 17, 17, generator=torch.Generator().manual_seed(0)).softmax(-1), list(PICTURES)
     ),
+    "similarity_explorer": lambda: widgets.similarity_explorer(
+        {"one": 0.9 * torch.eye(2), "other": torch.full((2, 2), 0.5)}, list(PICTURES.values()), list(PICTURES), scales=(1, 15)
+    ),
+    "batch_composer": lambda: widgets.batch_composer(("large red star", "small blue ring"), ("size", "shape")),
 }
 
 
@@ -138,3 +142,22 @@ def test_lesson_widgets_refuse_what_does_not_fit():
         widgets.patch_explorer(PICTURES, patch_sizes=(30,))
     with pytest.raises(ValueError, match=r"\(1, 2, 3\)"):
         widgets.attention_explorer(list(PICTURES.values()), np.zeros((1, 2, 3)))
+
+
+def test_cells_of_the_similarity_matrix_tell_their_values_under_the_pointer():
+    widget = WIDGETS["similarity_explorer"]()
+    hints = re.findall(r'<span title="([^"]*)" style="position:absolute;left:([\d.]+)%;top:([\d.]+)%;width:([\d.]+)%', widget.picture)
+    assert len(hints) == 8  # two matrices of 2 x 2
+    assert "cosine 0.90" in hints[0][0] and "noise" in hints[0][0]
+    assert all(0 <= float(left) and float(left) + float(width) <= 100 and 0 <= float(top) <= 100 for _, left, top, width in hints)
+    widget.set(model="other")
+    assert "cosine 0.50" in widget.picture and "cosine 0.90" not in widget.picture
+
+
+def test_batch_composer_counts_what_is_no_negative():
+    widget = widgets.batch_composer()
+    chosen = ("large red star", "small red star", "large red heart", "small blue ring")
+    widget.set(detail="plain", **{f"picture_{place + 1}": name for place, name in enumerate(chosen)})
+    assert "4 are pairs, 2 true as well and so no negatives, 4 hard negatives, 6 other negatives" in alt(widget.picture)
+    widget.set(detail="size")
+    assert "4 are pairs, 0 true as well and so no negatives, 4 hard negatives, 8 other negatives" in alt(widget.picture)

@@ -329,11 +329,11 @@ MASK_DUPLICATES = Exercise(
         ),
         Mistake(
             above_the_diagonal,
-            "Only one half is masked. If picture 0 fits caption 2, picture 2 fits caption 0: the mask is symmetric, also below the diagonal.",
+            "Only one half is masked. If picture 0 fits caption 2, picture 2 fits caption 0: mask below the diagonal, too.",
         ),
         Mistake(
             below_the_diagonal,
-            "Only one half is masked. If picture 2 fits caption 0, picture 0 fits caption 2: the mask is symmetric, also above the diagonal.",
+            "Only one half is masked. If picture 2 fits caption 0, picture 0 fits caption 2: mask above the diagonal, too.",
         ),
         Mistake(
             no_duplicates_at_all,

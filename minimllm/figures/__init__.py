@@ -26,6 +26,7 @@ from .page import (
     show_source,
     style,
 )
+from .pairs import MARKS, TARGETS, embedding_map, gallery, similarity, targets
 from .pictures import Picture, as_array, attention_map, patch_grid, patch_sequence, picture
 
 __all__ = [
@@ -35,12 +36,14 @@ __all__ = [
     "GREEN",
     "GREY",
     "INK",
+    "MARKS",
     "ORANGE",
     "PALE",
     "PURPLE",
     "Picture",
     "SIGNED",
     "SKY",
+    "TARGETS",
     "VERMILION",
     "as_array",
     "attention_map",
@@ -48,6 +51,8 @@ __all__ = [
     "canvas",
     "confusion_matrix",
     "curves",
+    "embedding_map",
+    "gallery",
     "image_tag",
     "layer_cost",
     "matrix",
@@ -59,5 +64,7 @@ __all__ = [
     "position_similarity",
     "show",
     "show_source",
+    "similarity",
     "style",
+    "targets",
 ]
