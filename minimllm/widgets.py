@@ -24,6 +24,7 @@ Alt = str | Callable[..., str]
 Hover = Callable[..., Sequence[tuple[float, float, float, float, str]]]
 SCALES = (1, 2, 5, 10, 15, 20, 30, 50, 100)
 OBJECTS = ("large red star", "large red heart", "small red star", "large blue star", "small blue ring")
+MEAN = "mean of the heads"
 LIVE_DPI = 120  # a little coarser than a still figure, so that a slider is followed without delay
 
 
@@ -237,29 +238,29 @@ def attention_explorer(
     layers, heads = weights.shape[1:3]
     arrays = [figures.as_array(picture) for picture in pictures]
 
-    def seen(picture: int, layer: int, head: int | None) -> np.ndarray:
+    def seen(picture: int, layer: int, head: int | str) -> np.ndarray:
         rows = weights[picture, layer, :, 0, extra:]
-        return rows.mean(axis=0) if head is None else rows[head]
+        return rows.mean(axis=0) if head == MEAN else rows[head]
 
-    def draw(picture: int, layer: int, head: int | None) -> Figure:
+    def draw(picture: int, layer: int, head: int | str) -> Figure:
         figure, (left, right) = figures.placed(7.2, 3.4, (0.05, 0.1, 2.95, 2.95), (3.15, 0.1, 3.75, 2.95))
         figures.picture(arrays[picture], title=names[picture], axes=left)
-        who = "mean of the heads" if head is None else f"head {head}"
+        who = head if head == MEAN else f"head {head}"
         figures.attention_map(arrays[picture], seen(picture, layer, head), title=f"Layer {layer}, {who}", axes=right)
         return figure
 
-    def alt(picture: int, layer: int, head: int | None) -> str:
+    def alt(picture: int, layer: int, head: int | str) -> str:
         map_ = seen(picture, layer, head)
         side = int(len(map_) ** 0.5)
         row, column = divmod(int(map_.argmax()), side)
         return (
             f"{names[picture]}, and over it the attention of the class token in layer {layer}, "
-            f"{'mean of the heads' if head is None else f'head {head}'}: strongest, {map_.max():.2f}, in row {row}, column {column} "
+            f"{head if head == MEAN else f'head {head}'}: strongest, {map_.max():.2f}, in row {row}, column {column} "
             f"of {side} by {side} patches, counted from 0; {map_.sum():.2f} of the attention is on patches."
         )
 
     menu = {name: place for place, name in enumerate(names)}
-    choice = {"mean of the heads": None} | {f"head {head}": head for head in range(heads)}
+    choice = {MEAN: MEAN} | {f"head {head}": head for head in range(heads)}  # None would be no choice at all
     return explore(draw, alt, picture=menu, layer=list(range(layers)), head=choice)
 
 
