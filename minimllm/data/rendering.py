@@ -10,7 +10,6 @@ from functools import lru_cache
 
 import numpy as np
 import torch
-from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -135,50 +134,51 @@ def _draw(scenes: Scenes, pictures: Tensor) -> None:
     rows, columns = scenes.grid
     size = pictures.shape[-1]
     height, width = -(-size // rows), -(-size // columns)
-    tops, lefts = torch.arange(rows) * size // rows, torch.arange(columns) * size // columns
+    tops, lefts = np.arange(rows) * size // rows, np.arange(columns) * size // columns
     fits = height * rows == size and width * columns == size
     canvas = pictures if fits else torch.empty(len(scenes), 3, height * rows, width * columns)
     _draw_ground(scenes.key, canvas)
 
-    scene, slot = scenes.present.nonzero(as_tuple=True)
-    shape, cell = scenes.shape[scene, slot], scenes.cell[scene, slot]
-    order = shape.argsort(stable=True)
-    scene, slot, shape, cell = scene[order], slot[order], shape[order], cell[order]
-    row, column = cell // columns, cell % columns
+    # The objects of all scenes in one list, sorted by shape; what is known of each, in pixels from the corner of its cell.
+    shape = scenes.shape.numpy()
+    scene, slot = np.nonzero(shape >= 0)
+    order = shape[scene, slot].argsort(kind="stable")
+    scene, slot = scene[order], slot[order]
+    row, column = np.divmod(scenes.cell.numpy()[scene, slot], columns)
+    radius = scenes.radius.numpy()[scene, slot, None] * np.float32(size)
+    centre = scenes.centre.numpy()[scene, slot] * np.float32(size)
+    right = (np.arange(width, dtype=np.float32) + 0.5 - (centre[:, :1] - lefts[column, None].astype(np.float32))) / radius
+    down = (np.arange(height, dtype=np.float32) + 0.5 - (centre[:, 1:] - tops[row, None].astype(np.float32))) / radius
+    turn = scenes.rotation.numpy()[scene, slot, None]
+    cosine, sine = np.cos(turn), np.sin(turn)
+    x = torch.from_numpy(cosine * right)[:, None] + torch.from_numpy(sine * down)[..., None]
+    y = torch.from_numpy(cosine * down)[..., None] - torch.from_numpy(sine * right)[:, None]
 
-    radius = scenes.radius[scene, slot]
-    x, y = scenes.centre[scene, slot].T
-    x = ((lefts[column, None] + torch.arange(width) + 0.5) / size - x[:, None]) / radius[:, None]
-    y = ((tops[row, None] + torch.arange(height) + 0.5) / size - y[:, None]) / radius[:, None]
-    turn = scenes.rotation[scene, slot][:, None]
-    cosine, sine = turn.cos(), turn.sin()
-    pixels = (radius * size)[:, None, None]
-    x_across, x_down, y_across, y_down = (cosine * x)[:, None], (sine * y)[..., None], (sine * x)[:, None], (cosine * y)[..., None]
+    cover = torch.empty_like(x)
+    ends = np.bincount(shape[scene, slot], minlength=len(SHAPES)).cumsum().tolist()
+    for number, (first, last) in enumerate(zip([0, *ends[:-1]], ends, strict=True)):
+        if first < last:
+            cover[first:last] = outline_distance(number, x[first:last], y[first:last])
+    cover.mul_(torch.from_numpy(-radius)[..., None]).add_(0.5).clamp_(0, 1)
 
-    cover = torch.zeros(len(scenes) * rows * columns, height, width)
-    place = scene * (rows * columns) + cell
-    ends = shape.bincount(minlength=len(SHAPES)).cumsum(0).tolist()
-    for number, (first, last) in enumerate(zip([0, *ends], ends, strict=False)):
-        if first == last:
-            continue
-        part = slice(first, last)
-        distance = outline_distance(number, x_across[part] + x_down[part], y_down[part] - y_across[part])
-        cover.index_copy_(0, place[part], distance.mul_(pixels[part]).sub_(0.5).neg_().clamp_(0, 1))
-
-    colour = torch.zeros(len(cover), 3).index_copy_(0, place, torch.tensor(PALETTE)[scenes.colour[scene, slot]])
-    cells = canvas.view(len(scenes), 3, rows, height, columns, width)
-    colour = rearrange(colour, "(n rows columns) rgb -> n rgb rows 1 columns 1", rows=rows, columns=columns)
-    cells.lerp_(colour, rearrange(cover, "(n rows columns) h w -> n 1 rows h columns w", rows=rows, columns=columns))
+    # Each line of a cell is a row of ``lines``: those under objects are taken out, blended with the colours, and put back.
+    lines = canvas.view(-1, width)
+    line = np.arange(3)[:, None] * (rows * height) + np.arange(height)
+    line = (line + (scene * (3 * rows * height) + row * height)[:, None, None]) * columns + column[:, None, None]
+    line = torch.from_numpy(line.ravel())
+    blended = lines.index_select(0, line).view(len(scene), 3, height, width)
+    blended.lerp_(torch.tensor(PALETTE)[scenes.colour[scene, slot], :, None, None], cover[:, None])
+    lines.index_copy_(0, line, blended.view(-1, width))
     if not fits:
         every_row, every_column = _kept(tops, height, size), _kept(lefts, width, size)
         pictures.copy_(canvas[:, :, every_row][:, :, :, every_column])
 
 
-def _kept(starts: Tensor, length: int, size: int) -> Int[Tensor, "size"]:
+def _kept(starts: np.ndarray, length: int, size: int) -> Int[Tensor, "size"]:
     """Where each pixel of the picture lies on a canvas whose cells, all of one length, overlap in the picture."""
-    pixel = torch.arange(size)
-    cell = torch.searchsorted(starts, pixel, right=True) - 1
-    return cell * length + pixel - starts[cell]
+    pixel = np.arange(size)
+    cell = np.searchsorted(starts, pixel, side="right") - 1
+    return torch.from_numpy(cell * length + pixel - starts[cell])
 
 
 def _draw_ground(keys: Int[Tensor, "scenes"], canvas: Float[Tensor, "scenes 3 height width"]) -> None:

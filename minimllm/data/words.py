@@ -54,8 +54,8 @@ def at_place(grid: tuple[int, int]) -> tuple[str, ...]:
 
 
 _GRAMMAR = (
-    "? , . and a an the there is are what where how many which it at in of as than same colour shape size object objects picture pictures "
-    "left right above below top bottom middle centre row column larger yes no image empty"
+    "? , and a an the there is are what where how many at in of as same colour shape size object objects picture "
+    "left right above below top bottom middle centre row column yes no"
 )
 
 WORDS: tuple[str, ...] = tuple(

@@ -10,6 +10,7 @@ two colours and no group of shapes and colours is set apart from the rest.
 """
 
 import dataclasses
+import operator
 
 import numpy as np
 import torch
@@ -140,16 +141,16 @@ def scenes(
     keys = chance.scene_keys(seed, SPLITS.index(split), start, n)
     cells = grid[0] * grid[1]
 
-    luck = chance.uniform(keys, 2 + cells + 6 * most)
+    luck = chance.uniform(keys, 1 + cells + 4 * most)
     count = fewest + (luck[:, 0] * (most - fewest + 1)).astype(np.int64)
     absent = np.arange(most) >= count[:, None]
-    cell = luck[:, 2 : 2 + cells].argsort(1)[:, :most]
-    order = np.where(absent, cells, cell).argsort(1, kind="stable")
+    cell = luck[:, 1 : 1 + cells].argsort(1)[:, :most]
+    rows, order = np.arange(n)[:, None], np.where(absent, cells, cell).argsort(1, kind="stable")
     shape, colour = _pairs(keys, count, most, split)
-    size, jitter_x, jitter_y, turn = np.moveaxis(luck[:, 2 + cells : 2 + cells + 4 * most].reshape(n, most, 4), 2, 0)
+    size, jitter_x, jitter_y, turn = np.moveaxis(luck[:, 1 + cells :].reshape(n, most, 4), 2, 0)
 
     def in_order(values: np.ndarray, padding: float) -> Tensor:
-        return torch.from_numpy(np.where(absent, padding, np.take_along_axis(values, order, 1)))
+        return torch.from_numpy(np.where(absent, padding, values[rows, order]))
 
     jitter = torch.stack([in_order((2 * u - 1) * JITTER, 0.0) for u in (jitter_x, jitter_y)], dim=-1)
     return Scenes(
@@ -167,15 +168,14 @@ def scenes(
 
 def _pairs(keys: np.ndarray, count: np.ndarray, most: int, split: str) -> tuple[np.ndarray, np.ndarray]:
     """Shapes and colours for up to ``most`` objects a scene, in no particular order."""
-    crowded = count > 8
-    if not crowded.any():
-        return _distinct_shapes(keys, count, most, split)
-    allowed = _PAIRS[split].reshape(64)
-    pair = (chance.uniform(keys, 64, purpose=2) + ~allowed).argsort(1)[:, :most]
-    shape, colour = pair // 8, pair % 8
     few = _distinct_shapes(keys, count, min(most, 8), split)
-    for values, values_of_few in zip((shape, colour), few, strict=True):
-        values[~crowded, : min(most, 8)] = values_of_few[~crowded]
+    if most <= 8:
+        return few
+    crowded = count[:, None] > 8
+    pair = (chance.uniform(keys, 64, purpose=2) + ~_PAIRS[split].reshape(64)).argsort(1)[:, :most]
+    shape, colour = (
+        np.where(crowded, many, np.pad(some, ((0, 0), (0, most - 8)))) for many, some in zip(np.divmod(pair, 8), few, strict=True)
+    )
     return shape, colour
 
 
@@ -219,7 +219,7 @@ def check_grid(grid: int | tuple[int, int]) -> tuple[int, int]:
 def _check_objects(objects: int | tuple[int, int], grid: tuple[int, int], split: str) -> tuple[int, int]:
     try:
         fewest, most = (objects, objects) if isinstance(objects, int) else objects
-        fewest, most = int(fewest), int(most)
+        fewest, most = operator.index(fewest), operator.index(most)
     except (TypeError, ValueError):
         raise TypeError(f"objects must be an integer or (fewest, most), got {objects!r}") from None
     if fewest < 1 or most < fewest:

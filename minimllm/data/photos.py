@@ -1,0 +1,127 @@
+"""Photographs: the two that come with scikit-learn, pictures of one's own, and folders of them."""
+
+import warnings
+from collections.abc import Callable
+from os import PathLike
+from pathlib import Path
+
+import torch
+from jaxtyping import Float, Int
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+_FILES = {"china": "china.jpg", "flower": "flower.jpg"}
+
+
+def photo_names() -> tuple[str, ...]:
+    """The photographs that :func:`photo` knows."""
+    return tuple(_FILES)
+
+
+def photo(name: str) -> Image.Image:
+    """A photograph that comes with scikit-learn, 640 x 427 pixels in colour: ``china``, a temple, or ``flower``, a dahlia.
+
+    Raises:
+        ValueError: another name.
+    """
+    if name not in _FILES:
+        raise ValueError(f"unknown photograph {name!r}; choose one of {', '.join(_FILES)}, or open a file of your own with open_picture")
+    from sklearn.datasets import load_sample_image
+
+    return Image.fromarray(load_sample_image(_FILES[name]))
+
+
+def open_picture(path: str | PathLike) -> Image.Image:
+    """A picture of one's own, read completely, upright as its camera noted (EXIF), as RGB; what is transparent becomes white.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is not a picture, is damaged or cut short, is animated, or is too large to be meant.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"there is no picture at {path}")
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder, not a picture")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as picture:
+                frames = getattr(picture, "n_frames", 1)
+                if frames > 1:
+                    raise ValueError(f"{path} is animated: it holds {frames} pictures, expected one; save the one you mean by itself")
+                return _on_white(ImageOps.exif_transpose(picture))
+    except UnidentifiedImageError:
+        raise ValueError(f"{path} is not a picture, or not of a kind that Pillow reads") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as problem:
+        raise ValueError(f"{path} is too large: {problem}") from None
+    except (OSError, SyntaxError, EOFError) as problem:
+        raise ValueError(f"{path} is damaged or cut short: {problem}") from None
+
+
+def _on_white(picture: Image.Image) -> Image.Image:
+    if picture.mode.startswith("I;16"):  # 16-bit greys, which Pillow would clip instead of scale
+        picture = picture.convert("I").point(lambda value: value / 257).convert("L")
+    if not picture.has_transparency_data:
+        return picture.convert("RGB")
+    picture = picture.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
+
+
+def as_tensor(picture: Image.Image, size: int | None = None) -> Float[Tensor, "channels height width"]:
+    """A PIL picture as numbers in [0, 1]; with ``size``, its short side brought to ``size`` pixels and the middle square cut out."""
+    from torchvision.transforms import v2
+
+    if size is not None:
+        picture = v2.functional.center_crop(v2.functional.resize(picture, size), [size, size])
+    return v2.functional.to_dtype(v2.functional.pil_to_tensor(picture), torch.float32, scale=True)
+
+
+def picture_folder(folder: str | PathLike, size: int = 32) -> tuple[Float[Tensor, "n 3 size size"], Int[Tensor, "n"], list[str]]:
+    """A folder of one's own pictures, one sub-folder per class, as ``(images in [0, 1], labels, class names)``.
+
+    The layout is that of ``torchvision.datasets.ImageFolder``, which does the finding; classes and files are in alphabetical order. All
+    pictures are held in memory.
+
+    Raises:
+        FileNotFoundError: no such folder, no class in it, or a class without pictures.
+        ValueError: a picture that :func:`open_picture` refuses, by name.
+    """
+    from torchvision.datasets import ImageFolder
+
+    if not Path(folder).is_dir():
+        raise FileNotFoundError(f"there is no folder at {folder}")
+    return _stacked(ImageFolder(folder, loader=open_picture), lambda picture: as_tensor(picture, size))
+
+
+def public_dataset(
+    name: str, split: str, folder: str | PathLike, download: bool = False
+) -> tuple[Float[Tensor, "n channels side side"], Int[Tensor, "n"], list[str]]:
+    """MNIST or CIFAR-10 through ``torchvision.datasets``, as ``(images in [0, 1], labels, class names)``.
+
+    Args:
+        name: ``MNIST`` (1 x 28 x 28) or ``CIFAR10`` (3 x 32 x 32).
+        split: ``train`` or ``test``.
+        folder: where the files are, or are to be put.
+        download: fetch them if they are not there; without it, nothing touches the network.
+
+    Raises:
+        ValueError: another name or split.
+        FileNotFoundError: the files are not there.
+    """
+    from torchvision import datasets
+
+    if name not in ("MNIST", "CIFAR10"):
+        raise ValueError(f"unknown data set {name!r}; choose MNIST or CIFAR10")
+    if split not in ("train", "test"):
+        raise ValueError(f"unknown split {split!r}; {name} has train and test")
+    try:
+        dataset = getattr(datasets, name)(folder, train=split == "train", download=download)
+    except RuntimeError:
+        raise FileNotFoundError(f"{name} is not in {folder} (or damaged there); with a network, call again with download=True") from None
+    return _stacked(dataset, as_tensor)
+
+
+def _stacked(dataset, convert: Callable[[Image.Image], Tensor]) -> tuple[Tensor, Tensor, list[str]]:
+    images, labels = zip(*((convert(picture), label) for picture, label in dataset), strict=True)
+    return torch.stack(images), torch.tensor(labels), list(dataset.classes)
