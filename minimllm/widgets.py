@@ -6,6 +6,7 @@ should drawing fail, the reader sees the error beside the picture, which is mark
 
 import html
 import itertools
+import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ from . import figures
 from .costs import layer_multiply_adds
 from .data.scenes import Scenes, captions, compose, render
 from .figures import Picture
+from .transfer import zero_shot
 
 Draw = Callable[..., Figure]
 Alt = str | Callable[..., str]
@@ -358,6 +360,59 @@ def batch_composer(objects: Sequence[str] = OBJECTS, details: Sequence[str] = ("
         for place, name in enumerate(start)
     }
     return explore(draw, alt, detail=list(details), **menus)
+
+
+def name_explorer(
+    model: torch.nn.Module,
+    tokenizer: Callable[[list[str]], tuple[torch.Tensor, torch.Tensor]],
+    pictures: Mapping[str, torch.Tensor],
+    names: str = "red star, blue star, red heart",
+    template: str = "a {}",
+) -> Explorer:
+    """Lesson 04: type class names, separated by commas, and see the probabilities that a CLIP gives them for a picture.
+
+    A word that the model does not know, or a template without ``{}``, is told in the figure; it is no error of the program.
+
+    Args:
+        model, tokenizer: as :func:`minimllm.zero_shot` takes them.
+        pictures: by name, ``(channels, height, width)`` in [0, 1].
+        names, template: what the fields hold at first. They are read when the reader presses Enter or leaves the field.
+    """
+    most = 12
+
+    def answer(picture: str, names: str, template: str) -> tuple[list[str], torch.Tensor | None, str]:
+        """Names and probabilities, or what is wrong with them."""
+        classes = list(dict.fromkeys(" ".join(name.split()) for name in names.split(",") if name.strip()))
+        if not 1 <= len(classes) <= most:
+            return classes, None, f"Type 1 to {most} different names, separated by commas; there are {len(classes)}."
+        try:
+            return classes, zero_shot(model, tokenizer, pictures[picture][None], classes, [template])[0], ""
+        except ValueError as error:
+            return classes, None, str(error)
+
+    def draw(**values: str) -> Figure:
+        classes, shares, trouble = answer(**values)
+        figure, (left, right) = figures.placed(7.2, 3.5, (0.1, 0.35, 2.6, 2.6), (4.3, 0.45, 2.4, 2.5))
+        figures.picture(pictures[values["picture"]], title=values["picture"], axes=left)
+        if shares is None:
+            right.set_axis_off()
+            right.text(-0.45, 0.5, textwrap.fill(trouble, 42), va="center", color=figures.VERMILION, transform=right.transAxes)
+        else:
+            figures.bars([textwrap.shorten(name, 26, placeholder=" …") for name in classes], shares, title="softmax over names", axes=right)
+        return figure
+
+    def alt(**values: str) -> str:
+        classes, shares, trouble = answer(**values)
+        if shares is None:
+            return f"The picture {values['picture']}, and beside it in place of probabilities: {trouble}"
+        told = ", ".join(f"{name} {share:.1%}" for name, share in zip(classes, shares.tolist(), strict=True))
+        return f"The picture {values['picture']}, and beside it the probabilities of the names typed: {told}."
+
+    fields = {
+        name: ipywidgets.Text(text, continuous_update=False, layout={"width": "40em"})
+        for name, text in (("names", names), ("template", template))
+    }
+    return explore(draw, alt, picture=list(pictures), **fields)
 
 
 def _slider_at(stops: Sequence[int], start: int) -> ipywidgets.SelectionSlider:

@@ -11,7 +11,7 @@ import torch
 from matplotlib.figure import Figure
 from support import unchecked
 
-from minimllm import figures, widgets
+from minimllm import CLIP, CLIPConfig, Tokenizer, figures, widgets
 from minimllm.widgets import Explorer, explore
 
 PICTURES = {"noise": np.random.default_rng(0).random((112, 112, 3)), "ramp": np.linspace(0, 1, 112 * 112).reshape(112, 112)}
@@ -24,7 +24,13 @@ WIDGETS = {
         {"one": 0.9 * torch.eye(2), "other": torch.full((2, 2), 0.5)}, list(PICTURES.values()), list(PICTURES), scales=(1, 15)
     ),
     "batch_composer": lambda: widgets.batch_composer(("large red star", "small blue ring"), ("size", "shape")),
+    "name_explorer": lambda: widgets.name_explorer(*untrained_clip(), {f"grey {n}": torch.full((3, 32, 32), n / 9) for n in range(5)}),
 }
+
+
+def untrained_clip() -> tuple[CLIP, Tokenizer]:
+    tokenizer = Tokenizer.from_texts(["a red star", "a blue heart", "no"])
+    return CLIP(CLIPConfig.tiny(tokenizer.vocab_size, tokenizer.eos_token_id), seed=0).eval(), tokenizer
 
 
 def bar(height: int = 1, colour: str = "red") -> Figure:
@@ -161,3 +167,19 @@ def test_batch_composer_counts_what_is_no_negative():
     assert "4 are pairs, 2 true as well and so no negatives, 4 hard negatives, 6 other negatives" in alt(widget.picture)
     widget.set(detail="size")
     assert "4 are pairs, 0 true as well and so no negatives, 4 hard negatives, 8 other negatives" in alt(widget.picture)
+
+
+def test_name_explorer_tells_what_is_wrong_with_names_and_raises_nothing():
+    widget = WIDGETS["name_explorer"]()
+    assert "red star" in alt(widget.picture) and "%" in alt(widget.picture)
+    for names, template, told in (
+        ("red star, purple stork", "a {}", "does not know the word &#x27;purple&#x27;"),
+        (" , ", "a {}", "Type 1 to 12 different names"),
+        ("red star", "a star", "needs one {}"),
+        ("red " * 80, "a {}", "at most 77 are allowed"),
+    ):
+        widget.set(names=names, template=template)
+        assert told in alt(widget.picture) and "%" not in alt(widget.picture) and widget.error == ""
+    widget.set(names="red  star,red star,blue heart", template="a {}")
+    shares = [float(share) for share in re.findall(r"([\d.]+)%", alt(widget.picture))]
+    assert len(shares) == 2 and sum(shares) == pytest.approx(100, abs=0.2), "equal names count once"

@@ -28,6 +28,7 @@ from .page import (
 )
 from .pairs import MARKS, TARGETS, embedding_map, gallery, similarity, targets
 from .pictures import Picture, as_array, attention_map, patch_grid, patch_sequence, picture
+from .shares import bars
 
 __all__ = [
     "AMOUNT",
@@ -47,6 +48,7 @@ __all__ = [
     "VERMILION",
     "as_array",
     "attention_map",
+    "bars",
     "beside",
     "canvas",
     "confusion_matrix",
