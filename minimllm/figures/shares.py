@@ -22,7 +22,9 @@ def bars(
     chance: Sequence[float] | None = None,
     axes: Axes | None = None,
 ) -> Figure:
-    """A bar between 0 and 1 for each name, from the top down, with its share in percent; the largest stands out where there is no chance.
+    """A bar between 0 and 1 for each name, from the top down, with its share in percent.
+
+    Without ``chance`` these are probabilities: the largest stands out, and what rounds to 0.0% is not written.
 
     ``intervals`` are drawn as whiskers; ``chance`` is a tick across each bar: what guessing would reach.
     """
@@ -44,11 +46,12 @@ def bars(
         axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False, borderaxespad=0.1)
         ends = np.maximum(ends, guesses)
     for row, share, end in zip(rows, shares, ends, strict=True):
-        axes.annotate(f"{share:.1%}", (end, row), xytext=(5, 0), textcoords="offset points", va="center", fontsize=8)
+        if chance is not None or share >= 0.0005:
+            axes.annotate(f"{share:.1%}", (end, row), xytext=(5, 0), textcoords="offset points", va="center", fontsize=8)
     axes.set_yticks(rows, names)
     axes.tick_params(axis="y", length=0)
     axes.set(xlim=(0, 1), ylim=(len(names) - 0.5, -0.5), xlabel=x_title)
-    axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "25%", "50%", "75%", "100%"])
+    axes.set_xticks([0, 0.5, 1], ["0", "50%", "100%"])
     axes.spines["left"].set_visible(False)
     axes.set_title(title, pad=20 if chance is not None else None)
     return axes.figure
