@@ -38,59 +38,57 @@ SMALLEST_CELL = 8
 _BLOCK = 1 << 18
 
 
-def outline_distance(shape: int, x: Tensor, y: Tensor) -> Tensor:
+def outline_distance(shape: int, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Signed distance from ``(x, y)`` to the outline of shape number ``shape``, negative inside; y points down.
 
-    All outlines lie within the unit circle. The distance is exact near the outline's sides and an underestimate outside of corners.
+    All outlines lie within the unit circle. The distance is exact near the outline's sides and an underestimate outside of corners. All
+    shapes are mirror images of themselves, so only ``|x|`` matters.
     """
-    return _OUTLINES[SHAPES[shape]](x, y)
+    return _OUTLINES[SHAPES[shape]](np.abs(x), y)
 
 
-def _circle(x: Tensor, y: Tensor) -> Tensor:
-    return torch.hypot(x, y) - 0.9
+def _circle(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return np.sqrt(x * x + y * y) - 0.9
 
 
-def _ring(x: Tensor, y: Tensor) -> Tensor:
-    return (torch.hypot(x, y) - 0.72).abs_() - 0.23
+def _ring(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return np.abs(np.sqrt(x * x + y * y) - 0.72) - 0.23
 
 
-def _square(x: Tensor, y: Tensor) -> Tensor:
-    return torch.maximum(x.abs(), y.abs()) - 0.7
+def _square(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return np.maximum(x, np.abs(y)) - 0.7
 
 
-def _triangle(x: Tensor, y: Tensor) -> Tensor:
-    return torch.maximum(y, x.abs() * (math.sqrt(3) / 2) - y * 0.5) - 0.5
+def _triangle(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return np.maximum(y, (math.sqrt(3) / 2) * x - 0.5 * y) - 0.5
 
 
-def _diamond(x: Tensor, y: Tensor) -> Tensor:
-    return (x.abs() * 0.82).add_(y.abs(), alpha=0.57) - 0.57
+def _diamond(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return 0.82 * x + 0.57 * np.abs(y) - 0.57
 
 
-def _cross(x: Tensor, y: Tensor) -> Tensor:
-    x, y = x.abs(), y.abs()
-    return torch.maximum(torch.maximum(x, y) - 0.94, torch.minimum(x, y) - 0.29)
+def _cross(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    y = np.abs(y)
+    return np.maximum(np.maximum(x, y) - 0.94, np.minimum(x, y) - 0.29)
 
 
-def _star(x: Tensor, y: Tensor) -> Tensor:
+def _star(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Five points: the plane is folded along the symmetry axes until one side of one point is left, a straight line."""
-    x, y = x.abs(), -y
-    for cosine, sine in ((math.cos(math.pi / 5), -math.sin(math.pi / 5)), (-math.cos(math.pi / 5), -math.sin(math.pi / 5))):
-        beyond = (x * cosine).add_(y, alpha=sine).clamp_(min=0).mul_(2)
-        x, y = x - beyond * cosine, y - beyond * sine
+    for cosine, sine in ((math.cos(math.pi / 5), math.sin(math.pi / 5)), (-math.cos(math.pi / 5), math.sin(math.pi / 5))):
+        beyond = 2 * np.maximum(cosine * x + sine * y, 0)
+        x, y = x - cosine * beyond, y - sine * beyond
     inner = 0.47
     right, down = inner * math.sin(math.pi / 5), 1 - inner * math.cos(math.pi / 5)
-    length = math.hypot(right, down)
-    return (x.abs_() * (down / length)).add_(y, alpha=right / length) - right / length
+    return (down * np.abs(x) - right * (y + 1)) / math.hypot(right, down)
 
 
-def _heart(x: Tensor, y: Tensor) -> Tensor:
+def _heart(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """A square standing on a corner, and a half circle on each of its two upper sides."""
-    half = 0.54
-    x, y = x.abs(), y - 0.17
-    across, along = (x + y) * math.sqrt(0.5), (x - y) * math.sqrt(0.5)
-    square = torch.maximum(across.abs(), along.abs())
-    lobe = torch.hypot(across, along - half)
-    return torch.minimum(square, lobe) - half
+    half, y = 0.54, y - 0.17
+    across, along = math.sqrt(0.5) * (x + y), math.sqrt(0.5) * (x - y)
+    square = np.maximum(np.abs(across), np.abs(along))
+    lobe = np.sqrt(across**2 + (along - half) ** 2)
+    return np.minimum(square, lobe) - half
 
 
 _OUTLINES = {
@@ -151,15 +149,15 @@ def _draw(scenes: Scenes, pictures: Tensor) -> None:
     down = (np.arange(height, dtype=np.float32) + 0.5 - (centre[:, 1:] - tops[row, None].astype(np.float32))) / radius
     turn = scenes.rotation.numpy()[scene, slot, None]
     cosine, sine = np.cos(turn), np.sin(turn)
-    x = torch.from_numpy(cosine * right)[:, None] + torch.from_numpy(sine * down)[..., None]
-    y = torch.from_numpy(cosine * down)[..., None] - torch.from_numpy(sine * right)[:, None]
+    x = (cosine * right)[:, None] + (sine * down)[..., None]
+    y = (cosine * down)[..., None] - (sine * right)[:, None]
 
-    cover = torch.empty_like(x)
+    distance = np.empty_like(x)
     ends = np.bincount(shape[scene, slot], minlength=len(SHAPES)).cumsum().tolist()
     for number, (first, last) in enumerate(zip([0, *ends[:-1]], ends, strict=True)):
         if first < last:
-            cover[first:last] = outline_distance(number, x[first:last], y[first:last])
-    cover.mul_(torch.from_numpy(-radius)[..., None]).add_(0.5).clamp_(0, 1)
+            distance[first:last] = outline_distance(number, x[first:last], y[first:last])
+    cover = np.clip(0.5 - distance * radius[..., None], 0, 1)
 
     # Each line of a cell is a row of ``lines``: those under objects are taken out, blended with the colours, and put back.
     lines = canvas.view(-1, width)
@@ -167,7 +165,7 @@ def _draw(scenes: Scenes, pictures: Tensor) -> None:
     line = (line + (scene * (3 * rows * height) + row * height)[:, None, None]) * columns + column[:, None, None]
     line = torch.from_numpy(line.ravel())
     blended = lines.index_select(0, line).view(len(scene), 3, height, width)
-    blended.lerp_(torch.tensor(PALETTE)[scenes.colour[scene, slot], :, None, None], cover[:, None])
+    blended.lerp_(torch.tensor(PALETTE)[scenes.colour[scene, slot], :, None, None], torch.from_numpy(cover)[:, None])
     lines.index_copy_(0, line, blended.view(-1, width))
     if not fits:
         every_row, every_column = _kept(tops, height, size), _kept(lefts, width, size)
