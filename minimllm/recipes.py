@@ -70,7 +70,7 @@ def run_missing(
 def _store(name: str, results: Mapping[str, Any]) -> None:
     path = ASSETS / "results" / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(".unfinished")
+    unfinished = path.with_suffix(f".{os.getpid()}.unfinished")  # another process may be measuring other runs
     lines = ",\n".join(f"{json.dumps(run)}: {json.dumps(results[run], ensure_ascii=False)}" for run in sorted(results))
     unfinished.write_text("{\n" + lines + "\n}\n", encoding="utf-8")
     os.replace(unfinished, path)
