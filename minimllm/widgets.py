@@ -327,7 +327,7 @@ def batch_composer(objects: Sequence[str] = OBJECTS, details: Sequence[str] = ("
 
     ``objects`` are called by size, colour and shape, such as ``"large red star"``; ``details`` are those of ``captions``.
     """
-    boxes, size, slots = ((0.75, 0.15, 2.3, 2.3),), (7.2, 3.6), 4
+    boxes, size, slots = ((0.75, 0.1, 2.3, 2.3),), (7.2, 3.25), 4
 
     def kinds(chosen: Sequence[str], detail: str) -> tuple[Scenes, list[str], np.ndarray]:
         world = compose([[(*name.split(), "")] for name in chosen], grid=1)

@@ -1,10 +1,11 @@
-"""Every number that lesson 03 reads from ``assets/results/lesson_03.json``, and how it is made. The lesson's model is that of ``clip.py``.
+"""Every number that lesson 03 reads from ``assets/results/lesson_03.json``, and how it is made. Its live model is that of ``clip.py``.
 
 ``python assets/recipes/lesson_03.py`` does all runs that the file lacks, about six minutes on two cores; with beginnings of names, only
 those (``python assets/recipes/lesson_03.py "batches of"``); with ``--seconds=200``, as many as begin within that time.
 
-To save time, these runs take fewer steps than the lesson's own training, each from seed 0. They differ from ``course`` in the one thing
-that they are called by; pictures seen, learning rates and schedule are the same.
+To save time, these runs take fewer steps than the lesson's own training, each from seed 0. All see the same number of pictures, with the
+same learning rates and schedule. ``look-alikes`` is what ``shuffled captions``, ``true cells as negatives`` and ``ResNet`` differ from in
+the one thing that they are called by; ``batches of 192`` is the same without hard negatives put in by hand.
 """
 
 import sys
@@ -18,7 +19,7 @@ from minimllm import CLIP, CLIPConfig, captions, clamp_temperature, normalise, r
 from minimllm.baselines import count_parameters
 from minimllm.batches import derive_seed, generator_for
 from minimllm.contrastive import training_loss
-from minimllm.data.pairing import described
+from minimllm.data.pairing import described, look_alikes, rearranged
 from minimllm.data.scenes import Scenes, changed, join, pair_names
 from minimllm.recipes import load_recipe, run_missing
 from minimllm.training import TrainingConfig, train
@@ -56,6 +57,21 @@ def all_negatives(make_batch: MakeBatch) -> MakeBatch:
     return make
 
 
+def told(world: Scenes, step: int, details: tuple[str, ...] = ("plain", "size", "place", "full")) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Pictures and captions of these scenes: one object in any detail, several in full."""
+    texts, fits = described(world, derive_seed(0, "details", step), details, several="full")
+    pictures = COURSE.in_other_light(render(world), generator_for(0, "light", step))
+    return normalise(pictures, MEAN, STD), *TOKENIZER(texts), fits
+
+
+def with_look_alikes(step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Mostly hard negatives: 27 objects with six look-alikes each; in the second half fewer, and scenes of several, some rearranged."""
+    if step < STEPS / 2:
+        return told(look_alikes(27, 0, step), step)
+    several = scenes(48, derive_seed(0, "several"), "train", objects=(2, 4), start=step * 48)
+    return told(join([look_alikes(8, 0, step), rearranged(24, 0, step), several]), step)
+
+
 def by_chance(settings: TrainingConfig, only_scenes: bool = False) -> MakeBatch:
     """No hard negatives but those that chance brings: single objects, in the second half of the training scenes of several as well.
 
@@ -65,17 +81,12 @@ def by_chance(settings: TrainingConfig, only_scenes: bool = False) -> MakeBatch:
 
     def make(step: int):
         if only_scenes:
-            world = scenes(size, 0, "train", objects=(2, 4), start=step * size)
-        elif step < settings.steps / 2:
-            world = scenes(size, 0, "train", objects=1, start=step * size)
-        else:
-            half = size // 2
-            several = scenes(half, derive_seed(0, "several"), "train", objects=(2, 4), start=step * half)
-            world = join([scenes(half, 0, "train", objects=1, start=step * half), several])
-        details = ("full",) if only_scenes else ("plain", "size", "place", "full")
-        texts, fits = described(world, derive_seed(0, "details", step), details, several="full")
-        pictures = COURSE.in_other_light(render(world), generator_for(0, "light", step))
-        return normalise(pictures, MEAN, STD), *TOKENIZER(texts), fits
+            return told(scenes(size, 0, "train", objects=(2, 4), start=step * size), step, ("full",))
+        if step < settings.steps / 2:
+            return told(scenes(size, 0, "train", objects=1, start=step * size), step)
+        half = size // 2
+        several = scenes(half, derive_seed(0, "several"), "train", objects=(2, 4), start=step * half)
+        return told(join([scenes(half, 0, "train", objects=1, start=step * half), several]), step)
 
     return make
 
@@ -137,10 +148,6 @@ def measured(make_batch: MakeBatch, settings: TrainingConfig, preset: Callable[.
     }
 
 
-def course_batches() -> MakeBatch:
-    return COURSE.make_batches(TOKENIZER, config())
-
-
 def batches_of(size: int) -> dict[str, Any]:
     """Smaller batches and more of them, as many pictures in all; no hard negatives put in by hand."""
     settings = config(STEPS * 192 // size, size)
@@ -148,12 +155,12 @@ def batches_of(size: int) -> dict[str, Any]:
 
 
 RUNS: dict[str, Callable[[], dict[str, Any]]] = {
-    "course, seed 0": lambda: measured(course_batches(), config()),
+    "look-alikes, seed 0": lambda: measured(with_look_alikes, config()),
     "scenes only, seed 0": lambda: measured(by_chance(config(), only_scenes=True), config()),
     "batches of 192, seed 0": lambda: batches_of(192),
-    "shuffled captions, seed 0": lambda: measured(shuffled(course_batches()), config()),
-    "ResNet, seed 0": lambda: measured(course_batches(), config(), CLIPConfig.tiny_resnet),
-    "duplicates as negatives, seed 0": lambda: measured(all_negatives(course_batches()), config()),
+    "shuffled captions, seed 0": lambda: measured(shuffled(with_look_alikes), config()),
+    "ResNet, seed 0": lambda: measured(with_look_alikes, config(), CLIPConfig.tiny_resnet),
+    "true cells as negatives, seed 0": lambda: measured(all_negatives(with_look_alikes), config()),
     "batches of 24, seed 0": lambda: batches_of(24),
     "batches of 96, seed 0": lambda: batches_of(96),
 }
