@@ -211,6 +211,32 @@ def test_outlines_lie_within_their_circle_and_fill_it_fairly():
     assert upright[:150].sum() < upright[200:].sum(), "y points down, and the triangle stands on its base"
 
 
+def test_objects_stand_where_and_as_the_ground_truth_says():
+    """To a fraction of a pixel: the middle of what is drawn, and the five points of stars under rotation."""
+    batch = scenes(400, 13, "train", objects=1)
+    positions = pixel_positions(128)
+    light = (render(batch, 128).max(1).values - GROUND - 4 * NOISE).clamp(min=0)
+    middle = (light[..., None] * positions).sum((1, 2)) / light.sum((1, 2))[:, None]
+    symmetric = torch.isin(batch.shape[:, 0], torch.tensor([SHAPES.index(s) for s in ("circle", "ring", "square", "diamond", "cross")]))
+    cell = batch.cell[:, 0]
+    expected = (torch.stack([cell % 2, cell // 2], dim=1) + 0.5 + batch.jitter[:, 0]) / 2
+    assert (middle - expected)[symmetric].abs().max() * 128 < 0.3 and torch.allclose(batch.centre[:, 0], expected)
+    widest = ((light > 0.3).any(1).sum(1) / 128)[batch.shape[:, 0] == SHAPES.index("cross")]
+    size = batch.size[batch.shape[:, 0] == SHAPES.index("cross"), 0]
+    assert (widest[size == 0] - 2 * 0.2875 / 2).abs().max() < 0.03 and (widest[size == 1] - 2 * 0.4375 / 2).abs().max() < 0.03
+
+    stars = scenes(600, 13, "train", objects=1, grid=1)
+    stars = stars[stars.shape[:, 0] == SHAPES.index("star")]
+    brightness = render(stars, 256).max(1).values
+    for turns, lit in ((0.0, True), (0.5, False)):
+        for point in range(5):
+            angle = stars.rotation + 2 * math.pi * (point + turns) / 5 - math.pi / 2
+            tip = stars.centre[:, 0] + 0.9 * stars.radius * torch.cat([angle.cos(), angle.sin()], dim=1)
+            x, y = (tip * 256).long().unbind(1)
+            assert ((brightness[torch.arange(len(stars)), y, x] > 0.6) == lit).all()
+    assert stars.rotation.abs().max() > 0.15 and len(stars) > 50
+
+
 def test_shapes_can_be_told_apart_at_course_size():
     """The nearest of eight templates names the shape, whatever its place, jitter and rotation within their limits."""
     for size in ("small", "large"):
