@@ -154,7 +154,7 @@ def _with_hints(picture: str, hints: Sequence[tuple[float, float, float, float, 
         f'width:{100 * width:.2f}%;height:{100 * height:.2f}%"></span>'
         for left, top, width, height, text in hints
     )
-    return f'<div style="position:relative;display:inline-block;max-width:100%">{picture}{boxes}</div>'
+    return f'<div style="position:relative;display:inline-block;line-height:0;max-width:100%">{picture}{boxes}</div>'
 
 
 def _words(control: ipywidgets.Widget) -> str:
