@@ -19,6 +19,7 @@ from minimllm.data.scenes import (
     SPLITS,
     changed,
     compose,
+    draw_ahead,
     held_out_pairs,
     in_reading_order,
     join,
@@ -75,6 +76,25 @@ def test_nothing_of_a_scene_depends_on_its_batch_or_on_the_threads():
         assert torch.equal(render(batch[row]), pictures[row : row + 1])
         assert questions(batch[row]) == questions(batch)[row : row + 1]
         assert captions(batch[row]) == captions(batch)[row : row + 1]
+
+
+def test_batches_drawn_ahead_are_the_batches():
+    asked = []
+
+    def draw(n, start):
+        asked.append((n, start))
+        world = scenes(n, 5, "train", start=start)
+        return render(world), world.pair
+
+    batch = draw_ahead(draw, size=6, batches=4)
+    for step in (0, 1, 3, 4, 2, 9):
+        world = scenes(6, 5, "train", start=step * 6)
+        images, pair = batch(step)
+        assert torch.equal(images, render(world)) and torch.equal(pair, world.pair)
+    assert asked == [(24, 0), (24, 24), (24, 0), (24, 48)]
+    for size, batches in ((0, 4), (6, 0)):
+        with pytest.raises(ValueError, match="must be 1 or more"):
+            draw_ahead(draw, size, batches)
 
 
 def test_splits_share_neither_scenes_nor_pairs():
@@ -223,7 +243,7 @@ def test_objects_stand_where_and_as_the_ground_truth_says():
     assert (middle - expected)[symmetric].abs().max() * 128 < 0.3 and torch.allclose(batch.centre[:, 0], expected)
     widest = ((light > 0.3).any(1).sum(1) / 128)[batch.shape[:, 0] == SHAPES.index("cross")]
     size = batch.size[batch.shape[:, 0] == SHAPES.index("cross"), 0]
-    assert (widest[size == 0] - 2 * 0.2875 / 2).abs().max() < 0.03 and (widest[size == 1] - 2 * 0.4375 / 2).abs().max() < 0.03
+    assert (widest[size == 0] - 2 * 0.2875 / 2).abs().max() < 0.04 and (widest[size == 1] - 2 * 0.4375 / 2).abs().max() < 0.04
 
     stars = scenes(600, 13, "train", objects=1, grid=1)
     stars = stars[stars.shape[:, 0] == SHAPES.index("star")]

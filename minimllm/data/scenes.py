@@ -14,6 +14,7 @@ from minimllm.data.captioning import DETAILS, captions, describe
 from minimllm.data.composing import changed, compose, in_reading_order, join
 from minimllm.data.other_rendering import render_differently
 from minimllm.data.rendering import PALETTE, render
+from minimllm.data.stream import draw_ahead
 from minimllm.data.words import COLOURS, SHAPES, SIZES, WORDS, places
 from minimllm.data.world import SPLITS, Scenes, held_out_pairs, pair_names, pairs_of, scenes
 
@@ -32,6 +33,7 @@ __all__ = [
     "changed",
     "compose",
     "describe",
+    "draw_ahead",
     "held_out_pairs",
     "in_pictures",
     "in_reading_order",
