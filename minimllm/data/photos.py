@@ -108,6 +108,7 @@ def public_dataset(
     Raises:
         ValueError: another name or split.
         FileNotFoundError: the files are not there.
+        RuntimeError or URLError: they could not be fetched.
     """
     from torchvision import datasets
 
@@ -118,6 +119,8 @@ def public_dataset(
     try:
         dataset = getattr(datasets, name)(folder, train=split == "train", download=download)
     except RuntimeError:
+        if download:
+            raise
         raise FileNotFoundError(f"{name} is not in {folder} (or damaged there); with a network, call again with download=True") from None
     return _stacked(dataset, as_tensor)
 

@@ -4,9 +4,9 @@
 colours ``s + 3`` and ``s + 6`` (counted round in eight). Every shape then keeps six colours and every colour six shapes, so both stay
 equally frequent, and a colour tells ``log2(8 / 6) = 0.415`` bits about the shape it comes with, whichever colour it is. Holding nothing
 out would make it 0, half of all pairs 1; one colour per shape would make it 0.193, but then each colour would point to one single shape
-that it is not, which a network learns at once (a prototype fell below chance on it). Among all ways to hold out two colours per shape the
-information is the same; this one links the pairs into a single ring of 16 (``gcd(6 - 3, 8) = 1``), so that no two shapes lack the same
-two colours and no group of shapes and colours is set apart from the rest.
+that it is not, and only half as many pairs would be left to measure on. Among all ways to hold out two colours per shape the information
+is the same; this one links the pairs into a single ring of 16 (``gcd(6 - 3, 8) = 1``), so that no two shapes lack the same two colours
+and no group of shapes and colours is set apart from the rest.
 """
 
 import dataclasses
