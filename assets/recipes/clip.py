@@ -23,7 +23,7 @@ from minimllm.training import History, TrainingConfig, train
 SEED = 0
 TEST_SEED = 6_180_339  # drawn after everything else here was fixed
 SINGLE = 0.5  # the share of the steps with pictures of one object only
-TRAINING = TrainingConfig(steps=700, seed=SEED)
+TRAINING = TrainingConfig(steps=600, seed=SEED)
 SHIPPED_STEPS = 4000
 
 Batch = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -59,14 +59,20 @@ def in_other_light(images: Tensor, generator: torch.Generator) -> Tensor:
     return ((images + ground) * (1 + amounts(0.05, 3, 1, 1))).clamp(0, 1)
 
 
-def compose_batch(step: int, seed: int, steps: int, hard_negatives: bool = True, single: float = SINGLE) -> Scenes:
-    """The scenes of one batch: at first single objects and what looks like them, then several objects, too."""
-    if step < single * steps:
-        return look_alikes(27, seed, step) if hard_negatives else scenes(189, seed, "train", objects=1, start=step * 189)
+def compose_batch(step: int, seed: int, steps: int, hard_negatives: bool = True) -> Scenes:
+    """The scenes of one batch: at first single objects, then scenes of several, too.
+
+    Most are unlike each other, because it takes many different scenes to learn to tell scenes apart; a few are hard negatives.
+    """
+    if step < SINGLE * steps:
+        if not hard_negatives:
+            return scenes(192, seed, "train", objects=1, start=step * 192)
+        return join([scenes(136, seed, "train", objects=1, start=step * 136), look_alikes(8, derive_seed(seed, "alike"), step)])
+    alone = scenes(64, derive_seed(seed, "alone"), "train", objects=1, start=step * 64)
+    several = scenes(128, derive_seed(seed, "several"), "train", objects=(2, 4), start=step * 128)
     if not hard_negatives:
-        return scenes(180, seed, "train", start=step * 180)
-    several = scenes(48, derive_seed(seed, "several"), "train", objects=(2, 4), start=step * 48)
-    return join([look_alikes(8, seed, step), rearranged(24, seed, step), several])
+        return join([alone, several])
+    return join([alone[:29], look_alikes(5, derive_seed(seed, "alike"), step), several[:104], rearranged(10, seed, step)])
 
 
 def make_batches(
