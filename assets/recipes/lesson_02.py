@@ -193,10 +193,6 @@ def all_runs() -> dict[str, Callable[[], dict[str, Any]]]:
         "world, CNN": lambda seed: train_on_world(world_cnn(seed), seed),
         "world, CNN, in the seconds of the ViT": lambda seed: train_on_world(world_cnn(seed), seed, steps=120),
     }
-    for size in WORLD_SIZES:
-        for name, model in (("ViT", world_vit), ("CNN", world_cnn)):
-            run = functools.partial(lambda seed, model, size: train_on_world(model(seed), seed, size), model=model, size=size)
-            headline[f"world, {name}, {size} images"] = run
     swaps: dict[str, Callable[[int], Result]] = {
         "digits, ViT, no augmentation": lambda seed: train_on_digits(digits_vit(seed), seed, augment=False),
         "digits, ViT, shuffled labels": lambda seed: train_on_digits(digits_vit(seed), seed, size=400, augment=False, shuffled=True),
@@ -215,6 +211,10 @@ def all_runs() -> dict[str, Callable[[], dict[str, Any]]]:
         for name, model in (("ViT", digits_vit), ("CNN", digits_cnn)):
             run = functools.partial(lambda seed, model, size: train_on_digits(model(seed), seed, size, steps=300), model=model, size=size)
             swaps[f"digits, {name}, {size} images"] = run
+    for size in WORLD_SIZES:
+        for name, model in (("ViT", world_vit), ("CNN", world_cnn)):
+            run = functools.partial(lambda seed, model, size: train_on_world(model(seed), seed, size), model=model, size=size)
+            swaps[f"world, {name}, {size} images"] = run
     seeded = [(name, run, seed) for seed in SEEDS for name, run in headline.items()] + [(name, run, 0) for name, run in swaps.items()]
     return {f"{name}, seed {seed}": functools.partial(lambda run, seed: run(seed)[1], run, seed) for name, run, seed in seeded}
 
