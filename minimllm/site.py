@@ -31,6 +31,7 @@ main { max-width: 60rem; margin: 0 auto; padding: 1rem; }
 nav { display: flex; gap: 2rem; max-width: 60rem; margin: 0 auto; padding: 0.5rem 1rem; font-family: sans-serif; }
 summary { cursor: pointer; }
 img { max-width: 100%; }
+.jp-RenderedMarkdown pre, .jp-RenderedMarkdown code { font-family: monospace; overflow-x: auto; }
 </style>
 {%- endblock -%}
 """
