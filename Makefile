@@ -43,7 +43,7 @@ assets: .venv/.installed-test ## train again the checkpoints and results that ar
 	for recipe; do echo "== $$recipe"; $(RUN) "$$recipe" || exit 1; done
 
 site: .venv/.installed-test ## the lessons as web pages in site/, to be read without Python and without a network
-	@$(RUN) -m minimllm.site
+	@$(RUN) -m minimllm.lessons.site
 
 # The stamps are written last: an interrupted installation leaves none, and is taken up again by the next call. A change of
 # pyproject.toml makes them out of date. What the tests need includes what the course needs, so that stamp stands for both.

@@ -12,8 +12,8 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
-from minimllm.execution import LessonError
 from minimllm.lessons import read_card
+from minimllm.lessons.execution import LessonError
 
 LARGEST = 1_500_000  # bytes
 MACHINE = re.compile(r"/site-packages/|/home/|/Users/|ipykernel_\d+")

@@ -7,10 +7,10 @@ import torch
 from support import largest_difference, unchecked
 
 from minimllm import ViT, ViTConfig, recipes
-from minimllm.augmentation import random_affine
 from minimllm.baselines import SmallCNN, count_parameters
-from minimllm.batches import generator_for
 from minimllm.intervals import wilson_interval
+from minimllm.training.augmentation import random_affine
+from minimllm.training.batches import generator_for
 
 # ---- the network ----------------------------------------------------------------------------------------------------
 
@@ -72,7 +72,7 @@ class Always:
 
 
 def test_amounts_are_what_they_say(monkeypatch):
-    monkeypatch.setattr("minimllm.augmentation.torch.rand", Always())
+    monkeypatch.setattr("minimllm.training.augmentation.torch.rand", Always())
     dot = torch.zeros(1, 1, 9, 15)
     dot[..., 4, 7] = 1
     shifted = random_affine(dot, generator_for(0), shift=2.0)

@@ -39,8 +39,12 @@ READY = """async () => {
 RUN_ALL = "() => jupyterapp.commands.execute('notebook:run-all-cells').then(() => true)"
 CELLS = """() => [...jupyterapp.shell.currentWidget.content.model.cells].map(cell => cell.toJSON())
   .filter(cell => cell.cell_type === 'code' && [].concat(cell.source).join('').trim())"""
-FINISHED = "() => { const cells = (" + CELLS + """)();
+FINISHED = (
+    "() => { const cells = ("
+    + CELLS
+    + """)();
   return cells.every(cell => cell.execution_count) || cells.some(cell => cell.outputs.some(output => output.output_type === 'error')); }"""
+)
 PICTURE = "handle => handle.closest('.jp-OutputArea-output').querySelector('img')?.src"
 CHANGED = "([handle, before]) => { const now = (" + PICTURE + ")(handle); return now && now !== before; }"
 LOADED = "handle => { const image = handle.closest('.jp-OutputArea-output').querySelector('img'); return image.naturalWidth > 100; }"
@@ -159,7 +163,7 @@ def test_slider_whose_picture_does_not_change_would_be_noticed(lab, page):
     """The same steps on a notebook whose drawing ignores its control: the picture stays, and the wait for a change ends in vain."""
     from playwright.sync_api import TimeoutError as NoChange
 
-    source = "import ipywidgets\npicture = ipywidgets.HTML('<img alt=\"dot\" src=\"data:image/gif;base64,"
+    source = 'import ipywidgets\npicture = ipywidgets.HTML(\'<img alt="dot" src="data:image/gif;base64,'
     source += "R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7\">')\nipywidgets.VBox([ipywidgets.IntSlider(3), picture])"
     kernel = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)], metadata={"kernelspec": kernel})

@@ -65,7 +65,7 @@ def test_show_emits_an_image_with_its_alternative_text_and_a_short_plain_text(mo
     alt = 'Patches of "china", 3 < 4 & so on. ' * 5
     figures.show(DRAWINGS["patch_grid"](), alt)
     (bundle,) = page.bundles
-    assert bundle["text/html"].startswith("<img alt=\"Patches of &quot;china&quot;, 3 &lt; 4 &amp; so on.")
+    assert bundle["text/html"].startswith('<img alt="Patches of &quot;china&quot;, 3 &lt; 4 &amp; so on.')
     assert bundle["text/plain"].startswith("Figure: Patches of") and len(bundle["text/plain"]) < 120
     width, height = (int(re.search(rf'{side}="(\d+)"', bundle["text/html"])[1]) for side in ("width", "height"))
     file = pixels(bundle["text/html"])

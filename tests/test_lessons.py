@@ -20,7 +20,7 @@ from lesson_rules import code_cells, execution_faults, lesson_faults, picture_fa
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from minimllm import lessons
-from minimllm.execution import LessonError, execute, normalise, write_atomically
+from minimllm.lessons.execution import LessonError, execute, normalise, write_atomically
 
 LESSONS = lessons.lesson_files()
 MARKS = "# Course\n\n<!-- lessons -->\n<!-- /lessons -->\n\nThe end.\n"

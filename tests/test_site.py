@@ -8,8 +8,8 @@ from nbformat import write
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from minimllm import lessons
-from minimllm.execution import LessonError
-from minimllm.site import build, formula
+from minimllm.lessons.execution import LessonError
+from minimllm.lessons.site import build, formula
 
 PROSE = r"""Attention is $\mathrm{softmax}(QK^\top)$, see <b>below</b> and $a < b$.
 

@@ -17,8 +17,6 @@ from support import unchecked
 from tiny_run import TinyModel, config, make_batch, run, same
 from torch import nn
 
-from minimllm.checkpoints import latest_checkpoint, load_checkpoint, save_checkpoint
-from minimllm.progress import smoothed, training_curve
 from minimllm.training import (
     History,
     TrainingConfig,
@@ -32,6 +30,8 @@ from minimllm.training import (
     to_device,
     train,
 )
+from minimllm.training.checkpoints import latest_checkpoint, load_checkpoint, save_checkpoint
+from minimllm.training.progress import smoothed, training_curve
 
 DEVICES = ["cpu"] + ["cuda"] * torch.cuda.is_available() + ["mps"] * torch.backends.mps.is_available()
 
@@ -284,7 +284,7 @@ def test_all_damaged_is_an_error_not_a_fresh_start(tmp_path):
 def test_a_write_that_fails_leaves_the_checkpoints_as_they_were(tmp_path, monkeypatch):
     run(tmp_path, steps=4)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    monkeypatch.setattr("minimllm.checkpoints.os.replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    monkeypatch.setattr("minimllm.training.checkpoints.os.replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(OSError, match="disk full"):
         save_checkpoint(tmp_path, 5, {"x": torch.ones(3)}, {})
     monkeypatch.undo()
@@ -452,7 +452,7 @@ def test_in_a_notebook_the_outputs_are_still_and_the_curve_grows(tmp_path):
     setup = f"""
 import sys, time; sys.path.insert(0, {str(Path(__file__).parent)!r})
 from tiny_run import TinyModel, make_batch, config, classification_loss, train
-from minimllm import progress
+from minimllm.training import progress
 pictures = []
 progress.training_curve, draw = lambda *a: (pictures.append(1), draw(*a))[1], progress.training_curve
 slow = lambda step: (time.sleep(0.12), make_batch(step))[1]"""

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from minimllm import checkpoints
+from minimllm.training import checkpoints
 from minimllm.training import History, TrainingConfig, classification_loss, generator_for, make_optimizers, train
 
 

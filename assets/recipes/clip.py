@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from minimllm import CLIP, CLIPConfig, Tokenizer, captions, clamp_temperature, render, scenes, zero_shot
-from minimllm.batches import derive_seed, generator_for
 from minimllm.contrastive import training_loss
 from minimllm.data.pairing import described, look_alikes, rearranged
 from minimllm.data.scenes import WORDS, Scenes, join, pair_names, render_differently
@@ -19,6 +18,7 @@ from minimllm.intervals import wilson_interval
 from minimllm.preprocessing import normalise
 from minimllm.shipped import FOLDER, save
 from minimllm.training import History, TrainingConfig, train
+from minimllm.training.batches import derive_seed, generator_for
 
 SEED = 0
 TEST_SEED = 6_180_339  # drawn after everything else here was fixed

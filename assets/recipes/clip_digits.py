@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from minimllm import CLIP, CLIPConfig, Tokenizer, clamp_temperature, contrastive_loss, zero_shot
-from minimllm.augmentation import random_affine
-from minimllm.batches import batch_indices, generator_for
 from minimllm.clip import clip_vit
 from minimllm.data.digits import DIGIT_WORDS, digits
 from minimllm.intervals import wilson_interval
 from minimllm.preprocessing import normalise
 from minimllm.shipped import FOLDER, save
 from minimllm.training import History, TrainingConfig, train
+from minimllm.training.augmentation import random_affine
+from minimllm.training.batches import batch_indices, generator_for
 
 SEED = 0
 TEMPLATES = (

@@ -17,12 +17,12 @@ import torch
 from torch import Tensor, nn
 
 from minimllm import ViT, ViTConfig
-from minimllm.augmentation import random_affine
 from minimllm.baselines import SmallCNN, count_parameters
-from minimllm.batches import batch_indices, generator_for
 from minimllm.data.digits import digits
 from minimllm.recipes import load_recipe, run_missing
 from minimllm.training import History, TrainingConfig, accuracy, classification_loss, train
+from minimllm.training.augmentation import random_affine
+from minimllm.training.batches import batch_indices, generator_for
 
 Result = tuple[nn.Module, dict[str, Any]]
 

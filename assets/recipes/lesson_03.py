@@ -17,12 +17,12 @@ from torch import Tensor
 
 from minimllm import CLIP, CLIPConfig, captions, clamp_temperature, normalise, render, scenes, zero_shot
 from minimllm.baselines import count_parameters
-from minimllm.batches import derive_seed, generator_for
 from minimllm.contrastive import training_loss
 from minimllm.data.pairing import described, look_alikes, rearranged
 from minimllm.data.scenes import Scenes, changed, join, pair_names
 from minimllm.recipes import load_recipe, run_missing
 from minimllm.training import TrainingConfig, train
+from minimllm.training.batches import derive_seed, generator_for
 
 COURSE = load_recipe("clip")
 TOKENIZER = COURSE.make_tokenizer()

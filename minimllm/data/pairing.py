@@ -6,10 +6,10 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from minimllm.batches import derive_seed, generator_for
 from minimllm.data.captioning import DETAILS, captions
 from minimllm.data.composing import changed, join
 from minimllm.data.world import Scenes, pairs_of, scenes
+from minimllm.training.batches import derive_seed, generator_for
 
 
 def described(

@@ -123,8 +123,9 @@ def _judge_manners(exercise: Exercise, function: Callable, cases: Sequence[tuple
         if attempt.changed:
             which = " and ".join(str(place + 1) for place in attempt.changed)
             return Verdict(
-                "wrong", f"the result is right, but your function changes its argument {which} in place. Work on a new tensor instead: "
-                "whoever calls it still needs the old one."
+                "wrong",
+                f"the result is right, but your function changes its argument {which} in place. Work on a new tensor instead: "
+                "whoever calls it still needs the old one.",
             )
     if not all(same(_Attempt(function, case).result, attempt.result) for case, attempt in zip(cases, attempts, strict=True)):
         return Verdict("wrong", "the result is right, but a second call with the same arguments gives another one.")

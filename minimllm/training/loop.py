@@ -17,24 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from minimllm.batches import batch_indices, derive_seed, generator_for, to_device
-from minimllm.checkpoints import latest_checkpoint, restore_training_state, save_checkpoint, tidy, training_state
-from minimllm.optimizers import TrainingConfig, learning_rate_factor, make_optimizers
-from minimllm.progress import Progress
-
-__all__ = [
-    "History",
-    "TrainingConfig",
-    "accuracy",
-    "batch_indices",
-    "classification_loss",
-    "derive_seed",
-    "generator_for",
-    "learning_rate_factor",
-    "make_optimizers",
-    "to_device",
-    "train",
-]
+from minimllm.training.batches import derive_seed, to_device
+from minimllm.training.checkpoints import latest_checkpoint, restore_training_state, save_checkpoint, tidy, training_state
+from minimllm.training.optimizers import TrainingConfig, learning_rate_factor, make_optimizers
+from minimllm.training.progress import Progress
 
 
 @dataclasses.dataclass

@@ -11,7 +11,7 @@ from tqdm import tqdm
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from minimllm.training import History
+    from minimllm.training.loop import History
 
 SHARE_OF_TIME = 0.03  # the growing curve may cost this much of the training's time
 

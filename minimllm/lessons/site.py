@@ -1,4 +1,4 @@
-"""The lessons as web pages, to be read without Python and without a network: ``python -m minimllm.site``, or ``make site``.
+"""The lessons as web pages, to be read without Python and without a network: ``python -m minimllm.lessons.site``, or ``make site``.
 
 nbconvert turns each lesson as it is stored, and the README as the front page, into HTML under ``site/``. The pages load nothing from
 elsewhere and need no script: formulas become MathML, which browsers draw themselves (nbconvert would fetch MathJax from a server);
@@ -18,8 +18,8 @@ from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from nbformat import NotebookNode
 from nbformat.v4 import new_markdown_cell, new_notebook
 
-from minimllm.execution import LessonError, read_notebook
 from minimllm.lessons import ROOT, lesson_files, read_card
+from minimllm.lessons.execution import LessonError, read_notebook
 
 TEMPLATE = """{%- extends 'lab/index.html.j2' -%}
 {%- block html_head_js -%}{%- endblock -%}

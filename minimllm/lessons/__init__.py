@@ -31,9 +31,9 @@ from pathlib import Path
 from nbformat import NotebookNode, writes
 from tqdm import tqdm
 
-from minimllm.execution import LessonError, execute, normalise, read_notebook, write_atomically
+from minimllm.lessons.execution import LessonError, execute, normalise, read_notebook, write_atomically
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 WORDS_PER_MINUTE = 180  # prose with formulas and figures reads slower than a novel
 TIME = re.compile(r"<!-- time -->(.*?)<!-- /time -->", re.DOTALL)
 TABLE = re.compile(r"<!-- lessons -->.*?<!-- /lessons -->", re.DOTALL)
@@ -184,7 +184,3 @@ def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
         failed = True
         print("stopped; the lesson that was running was left as it was", file=sys.stderr)
     return int(failed)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
