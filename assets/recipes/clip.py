@@ -12,7 +12,7 @@ from torch import Tensor
 
 from minimllm import CLIP, CLIPConfig, Tokenizer, captions, clamp_temperature, render, scenes, zero_shot
 from minimllm.contrastive import training_loss
-from minimllm.data.pairing import described, look_alikes, rearranged
+from minimllm.data.pairing import described
 from minimllm.data.scenes import WORDS, Scenes, join, pair_names, render_differently
 from minimllm.intervals import wilson_interval
 from minimllm.preprocessing import normalise
@@ -21,10 +21,11 @@ from minimllm.training import History, TrainingConfig, train
 from minimllm.training.batches import derive_seed, generator_for
 
 SEED = 0
-TEST_SEED = 6_180_339  # drawn after everything else here was fixed
-SINGLE = 0.5  # the share of the steps with pictures of one object only
+TEST_SEED = 72249620  # drawn after everything else here was fixed
+SINGLE = 0.25  # the share of the steps with pictures of one object only
+EMBED_DIM = 128  # with 64, pairs never seen are named worse: 97% against 99% (validation split, one seed)
 TRAINING = TrainingConfig(steps=600, seed=SEED)
-SHIPPED_STEPS = 4000
+SHIPPED_STEPS = 3000
 
 Batch = tuple[Tensor, Tensor, Tensor, Tensor]
 
@@ -40,6 +41,7 @@ def make_model(seed: int = SEED, preset: Callable[..., CLIPConfig] = CLIPConfig.
     text = {"vocab_size": tokenizer.vocab_size, "eos_token_id": tokenizer.eos_token_id}
     if preset == CLIPConfig.tiny_resnet:
         text = {"text": make_model().config.text}
+    changes = {"embed_dim": EMBED_DIM, **changes}
     return CLIP(preset(**text, image_mean=(0.5,) * 3, image_std=(0.5,) * 3, **changes), seed=seed)
 
 
@@ -59,29 +61,24 @@ def in_other_light(images: Tensor, generator: torch.Generator) -> Tensor:
     return ((images + ground) * (1 + amounts(0.05, 3, 1, 1))).clamp(0, 1)
 
 
-def compose_batch(step: int, seed: int, steps: int, hard_negatives: bool = True) -> Scenes:
+def compose_batch(step: int, seed: int, steps: int) -> Scenes:
     """The scenes of one batch: at first single objects, then scenes of several, too.
 
-    Most are unlike each other, because it takes many different scenes to learn to tell scenes apart; a few are hard negatives.
+    They are drawn without any plan, because it takes many different scenes to learn to tell scenes apart; chance puts enough of them side
+    by side that differ in one thing alone.
     """
     if step < SINGLE * steps:
-        if not hard_negatives:
-            return scenes(192, seed, "train", objects=1, start=step * 192)
-        return join([scenes(136, seed, "train", objects=1, start=step * 136), look_alikes(8, derive_seed(seed, "alike"), step)])
+        return scenes(192, seed, "train", objects=1, start=step * 192)
     alone = scenes(64, derive_seed(seed, "alone"), "train", objects=1, start=step * 64)
     several = scenes(128, derive_seed(seed, "several"), "train", objects=(2, 4), start=step * 128)
-    if not hard_negatives:
-        return join([alone, several])
-    return join([alone[:29], look_alikes(5, derive_seed(seed, "alike"), step), several[:104], rearranged(10, seed, step)])
+    return join([alone, several])
 
 
-def make_batches(
-    tokenizer: Tokenizer, config: TrainingConfig, details: tuple[str, ...] = ("plain", "size", "place", "full"), **composition: Any
-):
+def make_batches(tokenizer: Tokenizer, config: TrainingConfig, details: tuple[str, ...] = ("plain", "size", "place", "full")):
     """Pictures, captions and which captions are true of which pictures. One object is described in any detail, several in full."""
 
     def make_batch(step: int) -> Batch:
-        world = compose_batch(step, config.seed, config.steps, **composition)
+        world = compose_batch(step, config.seed, config.steps)
         texts, fits = described(world, derive_seed(config.seed, "details", step), details, several="full")
         pictures = in_other_light(render(world), generator_for(config.seed, "light", step))
         return normalise(pictures, (0.5,) * 3, (0.5,) * 3), *tokenizer(texts), fits
@@ -94,13 +91,20 @@ def train_clip(
     progress: bool = False,
     preset: Callable[..., CLIPConfig] = CLIPConfig.tiny,
     steps: int = TRAINING.steps,
-    **composition: Any,
+    checkpoints: str | None = None,
 ) -> tuple[CLIP, Tokenizer, History]:
-    """A trained model, its tokenizer, and what the training went through; ``composition`` as in :func:`compose_batch`."""
+    """A trained model, its tokenizer, and what the training went through."""
     config, tokenizer = TrainingConfig(**{**vars(TRAINING), "seed": seed, "steps": steps}), make_tokenizer()
     model = make_model(seed, preset)
-    batches = make_batches(tokenizer, config, **composition)
-    history = train(model, batches, training_loss, config, after_step=lambda model, step: clamp_temperature(model), progress=progress)
+    history = train(
+        model,
+        make_batches(tokenizer, config),
+        training_loss,
+        config,
+        after_step=lambda model, step: clamp_temperature(model),
+        checkpoints=checkpoints,
+        progress=progress,
+    )
     return model, tokenizer, history
 
 
@@ -155,7 +159,7 @@ def main() -> None:
         "recipe": "assets/recipes/clip.py",
         "seed": SEED,
         "steps": SHIPPED_STEPS,
-        "pairs a batch": "about 190",
+        "pairs a batch": 192,
         "seconds": round(history.seconds, 1),
         "threads": torch.get_num_threads(),
         "test_seed": TEST_SEED,
