@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from minimllm.attention import Attention
+from minimllm.attention import Attention, KeyValueCache, Rotary
 
 
 def quick_gelu(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
@@ -80,4 +80,56 @@ class EncoderBlock(nn.Module):
             x = x + self.attention(normed, mask=mask)
         else:
             x = x[:, :keep] + self.attention(normed[:, :keep], context=normed, mask=mask)
+        return x + self.mlp(self.mlp_norm(x))
+
+
+class SwiGLU(nn.Module):
+    """The MLP of Llama (Shazeer 2020): ``down(silu(gate(x)) * up(x))``; one half decides how much of the other passes. No biases."""
+
+    def __init__(self, dim: int, mlp_dim: int):
+        super().__init__()
+        self.gate, self.up = nn.Linear(dim, mlp_dim, bias=False), nn.Linear(dim, mlp_dim, bias=False)
+        self.down = nn.Linear(mlp_dim, dim, bias=False)
+
+    def forward(self, x: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch dim"]:
+        return self.down(F.silu(self.gate(x)) * self.up(x))
+
+
+class DecoderBlock(nn.Module):
+    """A block of Llama: as :class:`EncoderBlock`, with RMS norms, rotary positions, grouped queries, SwiGLU, and no biases.
+
+    Args:
+        dim, heads, mlp_dim: width of the tokens, number of query heads, width inside the MLP.
+        key_value_heads, head_dim, normalise_heads: see :class:`~minimllm.attention.Attention`.
+        norm_eps: epsilon of the two RMS norms.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        heads: int,
+        mlp_dim: int,
+        *,
+        key_value_heads: int | None = None,
+        head_dim: int | None = None,
+        norm_eps: float = 1e-5,
+        normalise_heads: float | None = None,
+    ):
+        super().__init__()
+        self.attention_norm = nn.RMSNorm(dim, eps=norm_eps)
+        self.attention = Attention(
+            dim, heads, key_value_heads=key_value_heads, head_dim=head_dim, bias=False, normalise_heads=normalise_heads
+        )
+        self.mlp_norm = nn.RMSNorm(dim, eps=norm_eps)
+        self.mlp = SwiGLU(dim, mlp_dim)
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch length dim"],
+        mask: Bool[Tensor, "..."] | None = None,
+        rotary: Rotary | None = None,
+        cache: KeyValueCache | None = None,
+    ) -> Float[Tensor, "batch length dim"]:
+        """``(batch, length, dim)`` -> the same shape; arguments as of :class:`~minimllm.attention.Attention`."""
+        x = x + self.attention(self.attention_norm(x), mask=mask, rotary=rotary, cache=cache)
         return x + self.mlp(self.mlp_norm(x))

@@ -19,10 +19,15 @@ def padding_mask(mask: Shaped[Tensor, "batch length"]) -> Bool[Tensor, "batch 1 
     Raises:
         ValueError: if it does not have two dimensions, or holds anything but 0 and 1.
     """
+    check_mask(mask)
+    return mask.bool()[:, None, None, :]
+
+
+def check_mask(mask: Shaped[Tensor, "..."]) -> None:
+    """Raise a ``ValueError`` unless this is a mask of 1 on real tokens and 0 on padding, ``(batch, length)``."""
     if mask.ndim != 2:
         raise ValueError(f"expected a mask of shape (batch, length), got {tuple(mask.shape)}")
     if mask.is_floating_point() or not ((mask == 0) | (mask == 1)).all():
         raise ValueError(
             f"a mask is 1 on real tokens and 0 on padding, bool or integer; got {mask.dtype} with {mask.unique()[:5].tolist()}"
         )
-    return mask.bool()[:, None, None, :]

@@ -75,7 +75,7 @@ class TextEncoder(nn.Module):
         self, ids: Int[Tensor, "batch length"], mask: Shaped[Tensor, "batch length"] | None = None
     ) -> Float[Tensor, "batch length dim"]:
         """All tokens after the final norm. Arguments and errors as :meth:`forward`."""
-        check_ids(ids, mask, self.config)
+        check_ids(ids, mask, self.config.vocab_size, self.config.context_length)
         visible = causal_mask(ids.shape[1], ids.device)
         if mask is not None:
             # Padding on the left sees nothing at all; its attention is then zero, as in transformers, and nobody attends to it.
@@ -100,16 +100,16 @@ class TextEncoder(nn.Module):
         return x[torch.arange(len(x), device=x.device), end_positions(ids, self.config.eos_token_id)]
 
 
-def check_ids(ids: Tensor, mask: Tensor | None, config: TextConfig) -> None:
-    """Raise a ``ValueError`` unless these are token ids that the config has room for."""
+def check_ids(ids: Tensor, mask: Tensor | None, vocab_size: int, context_length: int) -> None:
+    """Raise a ``ValueError`` unless these are token ids of this vocabulary, and no more than there are positions."""
     if ids.ndim != 2 or ids.is_floating_point() or ids.dtype == torch.bool:
         raise ValueError(f"expected integer token ids of shape (batch, length), got {ids.dtype} {tuple(ids.shape)}")
     if 0 in ids.shape:
         raise ValueError(f"got token ids of shape {tuple(ids.shape)}; at least one text of at least one token is needed")
-    if ids.shape[1] > config.context_length:
-        raise ValueError(f"the text is {ids.shape[1]} tokens long, and this model reads at most {config.context_length}; shorten it")
+    if ids.shape[1] > context_length:
+        raise ValueError(f"the text is {ids.shape[1]} tokens long, and this model reads at most {context_length}; shorten it")
     lowest, highest = ids.aminmax()
-    if not ids.is_meta and (lowest < 0 or highest >= config.vocab_size):
-        raise ValueError(f"token ids reach from {lowest} to {highest}; this model's vocabulary has the ids 0 to {config.vocab_size - 1}")
+    if not ids.is_meta and (lowest < 0 or highest >= vocab_size):
+        raise ValueError(f"token ids reach from {lowest} to {highest}; this model's vocabulary has the ids 0 to {vocab_size - 1}")
     if mask is not None and mask.shape != ids.shape:
         raise ValueError(f"the mask has shape {tuple(mask.shape)}, the token ids have {tuple(ids.shape)}; they must be equal")

@@ -11,8 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from minimllm.training import checkpoints
-from minimllm.training import History, TrainingConfig, classification_loss, generator_for, make_optimizers, train
+from minimllm.training import History, TrainingConfig, checkpoints, classification_loss, generator_for, make_optimizers, train
 
 
 class TinyModel(nn.Module):

@@ -1,0 +1,144 @@
+"""Writing text with a language model: one token at a time, the likeliest or a sampled one, with the keys and values of the past kept."""
+
+import torch
+from jaxtyping import Float, Int, Shaped
+from torch import Tensor, nn
+
+from minimllm.masks import check_mask
+
+
+@torch.no_grad()
+def generate(
+    model: nn.Module,
+    ids: Int[Tensor, "batch length"],
+    max_new_tokens: int,
+    *,
+    mask: Shaped[Tensor, "batch length"] | None = None,
+    images: Tensor | None = None,
+    tiles: object | None = None,
+    temperature: float = 0.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    eos_token_id: int | None = None,
+    pad_token_id: int | None = None,
+    seed: int | None = None,
+    use_cache: bool = True,
+) -> Int[Tensor, "batch length_and_new"]:
+    """Continue each prompt by up to ``max_new_tokens`` tokens.
+
+    Args:
+        model: a language model of the course, with or without pictures.
+        ids: the prompts, ``(batch, length)``, padded to one length on either side.
+        max_new_tokens: how many tokens to write at most; 0 returns the prompts.
+        mask: 1 on real tokens, 0 on padding; each row comes out as it would alone.
+        images, tiles: the pictures, as the model's ``forward`` takes them.
+        temperature: divides the logits before sampling; 0 takes the likeliest token always (greedy).
+        top_k: sample among the ``top_k`` likeliest tokens only.
+        top_p: sample among the likeliest tokens that together reach this probability (nucleus sampling, Holtzman et al. 2020).
+        eos_token_id: the end token; after it a row holds ``pad_token_id``, and when all rows have ended, writing ends. ``None``: no end.
+        pad_token_id: ``None``: the model's config says, else the end token, else 0.
+        seed: of a random generator of its own; ``None``: torch's global one.
+        use_cache: whether to keep keys and values. Without, the whole text is read again for each token, to the same result.
+
+    Returns:
+        The prompts as given and the new ids, ``(batch, length + new)``. The id of an image is never written.
+
+    Raises:
+        ValueError: an empty prompt, one with no real token, more tokens than the model has positions, a negative temperature or number
+            of tokens, ``top_k`` below 1, ``top_p`` outside (0, 1]; and the errors of the model.
+    """
+    _check(ids, mask, max_new_tokens, temperature, top_k, top_p)
+    if max_new_tokens == 0:
+        return ids
+    language = getattr(model, "language_model", model).config
+    if ids.shape[1] + max_new_tokens > language.context_length:
+        raise ValueError(
+            f"a prompt of {ids.shape[1]} tokens and {max_new_tokens} new ones need {ids.shape[1] + max_new_tokens} positions, "
+            f"and this model has {language.context_length}; shorten the prompt or ask for fewer tokens"
+        )
+    if pad_token_id is None:
+        pad_token_id = next((each for each in (language.pad_token_id, eos_token_id) if each is not None), 0)
+    generator = None if seed is None else torch.Generator(ids.device).manual_seed(seed)
+    pictures = {name: value for name, value in (("images", images), ("tiles", tiles)) if value is not None}
+
+    text, real = (ids, None) if mask is None or bool(mask.all()) else _padding_in_front(ids, mask.bool())
+    ended = torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
+    cache = model.new_cache() if use_cache else None
+    logits = model(text, **pictures, mask=real, cache=cache, only_last=True)[:, -1]
+    written = []
+    while True:
+        if model.image_token_id is not None and model.image_token_id < logits.shape[-1]:
+            logits[:, model.image_token_id] = float("-inf")
+        token = choose(logits, temperature, top_k, top_p, generator)
+        if eos_token_id is not None:
+            token = token.masked_fill(ended, pad_token_id)
+            ended |= token == eos_token_id
+        written.append(token)
+        if len(written) == max_new_tokens or (eos_token_id is not None and bool(ended.all())):
+            return torch.cat([ids, torch.stack(written, dim=1)], dim=1)
+        if use_cache:
+            logits = model(token[:, None], cache=cache, only_last=True)[:, -1]
+        else:
+            text = torch.cat([text, token[:, None]], dim=1)
+            real = None if real is None else torch.cat([real, real.new_ones(len(real), 1)], dim=1)
+            logits = model(text, **pictures, mask=real, only_last=True)[:, -1]
+
+
+def choose(
+    logits: Float[Tensor, "batch vocab"],
+    temperature: float = 0.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    generator: torch.Generator | None = None,
+) -> Int[Tensor, " batch"]:
+    """The next token of each row: the likeliest at temperature 0, else one drawn from :func:`next_probabilities`."""
+    if temperature == 0:
+        return logits.argmax(dim=-1)
+    return torch.multinomial(next_probabilities(logits, temperature, top_k, top_p), 1, generator=generator)[:, 0]
+
+
+def next_probabilities(
+    logits: Float[Tensor, "batch vocab"], temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None
+) -> Float[Tensor, "batch vocab"]:
+    """What the next token is drawn from: the softmax of ``logits / temperature`` over the tokens that ``top_k`` and ``top_p`` leave.
+
+    ``top_p`` counts the probabilities that ``top_k`` has left, and always leaves the likeliest token. Of equally likely tokens at the
+    border, those with the lower id stay.
+    """
+    probabilities, order = (logits.float() / temperature).sort(dim=-1, descending=True, stable=True)
+    if top_k is not None:
+        probabilities[:, top_k:] = float("-inf")
+    probabilities = probabilities.softmax(dim=-1)
+    if top_p is not None:
+        before = probabilities.cumsum(dim=-1) - probabilities  # what the likelier tokens hold together
+        probabilities = probabilities.masked_fill(before >= top_p, 0.0)
+        probabilities = probabilities / probabilities.sum(dim=-1, keepdim=True)
+    return torch.zeros_like(probabilities).scatter(-1, order, probabilities)
+
+
+def _padding_in_front(ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """The same rows with the padding behind moved to the front, so that all go on at the same place."""
+    length = ids.shape[1]
+    behind = mask.flip(1).int().argmax(dim=1)  # padding after the last real token
+    order = (torch.arange(length, device=ids.device) - behind[:, None]) % length
+    return ids.gather(1, order), mask.gather(1, order)
+
+
+def _check(ids: Tensor, mask: Tensor | None, max_new_tokens: int, temperature: float, top_k: int | None, top_p: float | None) -> None:
+    if ids.ndim != 2 or 0 in ids.shape:
+        raise ValueError(f"expected prompts of shape (batch, length) with at least one token, got {tuple(ids.shape)}")
+    if mask is not None:
+        check_mask(mask)
+        if mask.shape != ids.shape:
+            raise ValueError(f"the mask has shape {tuple(mask.shape)}, the prompts have {tuple(ids.shape)}; they must be equal")
+        if not mask.bool().any(dim=1).all():
+            row = int(mask.bool().any(dim=1).int().argmin())
+            raise ValueError(f"prompt {row} is empty: its mask has no real token; start it with a start token")
+    if max_new_tokens < 0:
+        raise ValueError(f"max_new_tokens must be 0 or more, got {max_new_tokens}")
+    if not 0 <= temperature < float("inf"):
+        raise ValueError(f"temperature must be 0 (greedy) or above, and finite, got {temperature}")
+    if top_k is not None and top_k < 1:
+        raise ValueError(f"top_k must be 1 or more, got {top_k}")
+    if top_p is not None and not 0 < top_p <= 1:
+        raise ValueError(f"top_p must lie in (0, 1], got {top_p}")

@@ -1,0 +1,318 @@
+"""A decoder language model as Llama builds it (Touvron et al. 2023), numerically equal to ``LlamaForCausalLM`` of transformers."""
+
+from dataclasses import dataclass, field, replace
+from os import PathLike
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int, Num, Shaped
+from torch import Tensor, nn
+
+from minimllm import pretrained
+from minimllm.attention import KeyValueCache, Rotary
+from minimllm.blocks import DecoderBlock
+from minimllm.masks import causal_mask, check_mask
+from minimllm.rotary import RotaryScaling, rotary_angles, rotary_frequencies
+from minimllm.text_encoder import check_ids
+
+
+@dataclass(frozen=True)
+class LanguageModelConfig:
+    """The sizes of a decoder. ``LanguageModelConfig.tiny(vocab_size=100)`` takes a preset and changes what is named.
+
+    Attributes:
+        vocab_size: number of token ids.
+        dim, layers, heads, mlp_dim: width of a token, number of blocks, query heads per block, width inside the MLP.
+        key_value_heads: key and value heads per block; ``None``: as many as ``heads``.
+        head_dim: width of a head; ``None``: ``dim // heads``.
+        context_length: number of positions.
+        norm_eps: epsilon of the RMS norms.
+        rotary_base, rotary_scaling: see :func:`~minimllm.rotary.rotary_frequencies`.
+        tied: whether the embedding table is the output layer as well.
+        embedding_std: standard deviation of the embeddings at the start.
+        normalise_heads: epsilon of an RMS norm on queries and keys, which Llama does not have; ``None``: no norm.
+        eos_token_id, pad_token_id: the ids of the end token and of padding, where there are such.
+    """
+
+    vocab_size: int
+    dim: int = 4096
+    layers: int = 32
+    heads: int = 32
+    mlp_dim: int = 11008
+    key_value_heads: int | None = None
+    head_dim: int | None = None
+    context_length: int = 2048
+    norm_eps: float = 1e-5
+    rotary_base: float = 10_000.0
+    rotary_scaling: RotaryScaling | None = None
+    tied: bool = False
+    embedding_std: float = 0.02
+    normalise_heads: float | None = None
+    eos_token_id: int | None = None
+    pad_token_id: int | None = None
+
+    def __post_init__(self):
+        for name in ("vocab_size", "dim", "layers", "heads", "mlp_dim", "context_length"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be 1 or more, got {getattr(self, name)}")
+
+    @classmethod
+    def tiny(cls, vocab_size: int, **changes: Any) -> "LanguageModelConfig":
+        """The course size: 96 wide, 3 deep, 4 query heads sharing 2 key and value heads."""
+        sizes = dict(dim=96, layers=3, heads=4, mlp_dim=256, key_value_heads=2, context_length=256, rotary_base=1000.0, tied=True)
+        return replace(cls(vocab_size, **sizes, embedding_std=0.1), **changes)
+
+    @classmethod
+    def llama_3_2_1b(cls, **changes: Any) -> "LanguageModelConfig":
+        """Llama 3.2 1B: 1.24 billion parameters; the smallest one, and the only preset here whose embedding is tied to the output."""
+        sizes = dict(dim=2048, layers=16, heads=32, mlp_dim=8192, key_value_heads=8, head_dim=64, context_length=131_072, tied=True)
+        return replace(cls(128_256, **sizes, rotary_base=500_000.0, rotary_scaling=RotaryScaling(factor=32.0)), **changes)
+
+    @classmethod
+    def llama_3_1_8b(cls, **changes: Any) -> "LanguageModelConfig":
+        """Llama 3.1 8B: 8,030,261,248 parameters, all of which Llama 3.2 Vision 11B contains."""
+        sizes = dict(dim=4096, layers=32, heads=32, mlp_dim=14_336, key_value_heads=8, context_length=131_072)
+        return replace(cls(128_256, **sizes, rotary_base=500_000.0, rotary_scaling=RotaryScaling()), **changes)
+
+
+@dataclass
+class Cache:
+    """What a decoder keeps of the tokens it has read: keys and values of every block, and which of the tokens are padding.
+
+    Attributes:
+        layers: keys and values, one for each block.
+        mask: True on real tokens, ``(batch, length)``; ``None`` while there is no padding.
+        length: number of tokens read.
+        pictures: what a multimodal model keeps of its pictures.
+    """
+
+    layers: list[KeyValueCache]
+    mask: Tensor | None = None
+    length: int = 0
+    pictures: dict[str, Any] = field(default_factory=dict)
+
+    def bytes(self) -> int:
+        """Memory of all keys and values: ``2 * layers * batch * key_value_heads * length * head_dim`` numbers."""
+        kept = [tensor for layer in self.layers for tensor in (layer.keys, layer.values) if tensor is not None]
+        return sum(tensor.numel() * tensor.element_size() for tensor in kept)
+
+
+class LanguageModel(nn.Module):
+    """Token embeddings, decoder blocks with rotary positions, a final norm, and logits for the next token at every place.
+
+    Args:
+        config: the sizes.
+        seed: of the random weights; the global random state is neither read nor changed.
+    """
+
+    image_token_id = None  # it reads no pictures
+
+    def __init__(self, config: LanguageModelConfig, seed: int = 0):
+        super().__init__()
+        self.config = config
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.tokens = nn.Embedding(config.vocab_size, config.dim)
+            nn.init.normal_(self.tokens.weight, std=config.embedding_std)
+            self.blocks = nn.ModuleList(
+                DecoderBlock(
+                    config.dim,
+                    config.heads,
+                    config.mlp_dim,
+                    key_value_heads=config.key_value_heads,
+                    head_dim=config.head_dim,
+                    norm_eps=config.norm_eps,
+                    normalise_heads=config.normalise_heads,
+                )
+                for _ in range(config.layers)
+            )
+            self.norm = nn.RMSNorm(config.dim, eps=config.norm_eps)
+            self.head = None if config.tied else nn.Linear(config.dim, config.vocab_size, bias=False)
+
+    def new_cache(self) -> Cache:
+        """An empty cache for :meth:`forward`, which fills it."""
+        return Cache([KeyValueCache() for _ in self.blocks])
+
+    def prepare(
+        self,
+        x: Float[Tensor, "batch length dim"],
+        mask: Shaped[Tensor, "batch length"] | None = None,
+        cache: Cache | None = None,
+        attend: Bool[Tensor, "..."] | None = None,
+        positions: Num[Tensor, "..."] | None = None,
+    ) -> tuple[Bool[Tensor, "..."] | None, Rotary]:
+        """Which keys each token may attend to, and the rotary angles: what every block is given. Notes the new tokens in the cache.
+
+        Arguments as of :meth:`decode`.
+        """
+        past, length = (cache.length if cache else 0), x.shape[1]
+        if past + length > self.config.context_length:
+            raise ValueError(
+                f"{past + length} tokens are more than the {self.config.context_length} positions of this model; shorten the text"
+            )
+        if mask is not None:
+            check_mask(mask)
+            mask = None if bool(mask.all()) else mask.bool()
+        if cache is not None:
+            if mask is not None or cache.mask is not None:
+                ones = x.new_ones(len(x), past, dtype=torch.bool)
+                new = x.new_ones(len(x), length, dtype=torch.bool) if mask is None else mask
+                mask = cache.mask = torch.cat([ones if cache.mask is None else cache.mask, new], dim=1)
+            cache.length += length
+        if attend is None and (length > 1 or mask is not None):
+            attend = causal_mask(past + length, x.device)[past:]
+            if mask is not None:
+                # Padding attends to itself, so that its softmax has something to sum over; nobody attends to padding.
+                own = torch.eye(past + length, dtype=torch.bool, device=x.device)[past:]
+                attend = attend & mask[:, None, None, :] | own
+        if positions is None:
+            positions = torch.arange(past, past + length, device=x.device)
+        config = self.config
+        head_dim = self.blocks[0].attention.head_dim
+        frequencies = rotary_frequencies(head_dim, config.rotary_base, config.rotary_scaling, x.device)
+        return attend, rotary_angles(positions, frequencies, x.dtype)
+
+    def decode(
+        self,
+        x: Float[Tensor, "batch length dim"],
+        mask: Shaped[Tensor, "batch length"] | None = None,
+        cache: Cache | None = None,
+        attend: Bool[Tensor, "..."] | None = None,
+        positions: Num[Tensor, "..."] | None = None,
+    ) -> Float[Tensor, "batch length dim"]:
+        """Embeddings through all blocks and the final norm.
+
+        Args:
+            x: ``(batch, length, dim)``; with a cache, of the new tokens only.
+            mask: 1 on real tokens, 0 on padding, of the tokens in ``x``; ``None``: all are real.
+            cache: of :meth:`new_cache`; extended in place.
+            attend: True = may attend, broadcasting to ``(batch, heads, length, keys)``, in place of the causal mask with padding.
+            positions: of the tokens in ``x``, ``(length,)`` or ``(batch, length)``; ``None``: counted on from the cache, padding included.
+                Only their differences matter.
+
+        Returns:
+            ``(batch, length, dim)``.
+
+        Raises:
+            ValueError: more tokens than ``context_length``.
+        """
+        attend, rotary = self.prepare(x, mask, cache, attend, positions)
+        for index, block in enumerate(self.blocks):
+            x = block(x, attend, rotary, cache.layers[index] if cache else None)
+        return self.norm(x)
+
+    def logits(self, x: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch vocab"]:
+        """A number for every token of the vocabulary, from the output of :meth:`decode`."""
+        return F.linear(x, self.tokens.weight) if self.head is None else self.head(x)
+
+    def forward(
+        self,
+        ids: Int[Tensor, "batch length"],
+        mask: Shaped[Tensor, "batch length"] | None = None,
+        cache: Cache | None = None,
+        only_last: bool = False,
+    ) -> Float[Tensor, "batch places vocab"]:
+        """``(batch, length)`` token ids -> ``(batch, length, vocab)`` logits; those at place ``i`` are about token ``i + 1``.
+
+        Args:
+            ids: token ids; with a cache, the new ones only.
+            mask: 1 on real tokens, 0 on padding, which may stand on either side.
+            cache: of :meth:`new_cache`; extended in place.
+            only_last: the logits of the last place alone, ``(batch, 1, vocab)``.
+
+        Raises:
+            ValueError: ids that are no batch of integers, an empty text, more tokens than positions, an id outside the vocabulary,
+                a mask of another shape.
+        """
+        check_ids(ids, mask, self.config.vocab_size, self.config.context_length)
+        x = self.decode(self.tokens(ids), mask, cache)
+        return self.logits(x[:, -1:] if only_last else x)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | PathLike, dtype: torch.dtype | None = None) -> "LanguageModel":
+        """Load a folder (or hub name) written by ``LlamaForCausalLM.save_pretrained``.
+
+        Args:
+            folder: the folder, with ``config.json`` and safetensors, or the name of a repository on the Hugging Face hub.
+            dtype: of the weights; ``None`` keeps the files'.
+
+        Raises:
+            ValueError: another kind of model, an option that is not implemented, a missing, unexpected or wrongly shaped
+                tensor, a damaged file; the message names it.
+        """
+        folder = pretrained.resolve(folder)
+        config = config_from_transformers(pretrained.read_config(folder, model_type="llama"))
+        return pretrained.load(cls, config, folder, WEIGHT_NAMES, dtype, unused=r"lm_head\.weight" if config.tied else None)
+
+
+def config_from_transformers(values: dict[str, Any], sizes: dict[str, Any] | None = None) -> LanguageModelConfig:
+    """Our config from the values of a ``config.json``; what a file leaves out has the default of transformers."""
+    for name, only in (("attention_bias", False), ("mlp_bias", False), ("hidden_act", "silu")):
+        pretrained.option(values, name, only, allowed=(only,))
+    heads = pretrained.option(values, "num_attention_heads", 32, kind=int)
+    key_value_heads, head_dim = values.get("num_key_value_heads"), values.get("head_dim")
+    end = values.get("eos_token_id", 2)
+    base, scaling = rotary_from_transformers(values)
+    return LanguageModelConfig(
+        vocab_size=pretrained.option(values, "vocab_size", 32_000, kind=int),
+        dim=pretrained.option(values, "hidden_size", 4096, kind=int),
+        layers=pretrained.option(values, "num_hidden_layers", 32, kind=int),
+        heads=heads,
+        mlp_dim=pretrained.option(values, "intermediate_size", 11_008, kind=int),
+        key_value_heads=heads if key_value_heads is None else key_value_heads,
+        head_dim=head_dim,
+        context_length=pretrained.option(values, "max_position_embeddings", 2048, kind=int),
+        norm_eps=pretrained.option(values, "rms_norm_eps", 1e-6, kind=float),
+        rotary_base=base,
+        rotary_scaling=scaling,
+        tied=pretrained.option(values, "tie_word_embeddings", False, kind=bool),
+        eos_token_id=end[0] if isinstance(end, list) else end,
+        pad_token_id=values.get("pad_token_id"),
+    )
+
+
+def rotary_from_transformers(values: dict[str, Any]) -> tuple[float, RotaryScaling | None]:
+    """Base and scaling, from ``rope_parameters`` as transformers 5 writes it, or ``rope_theta`` and ``rope_scaling`` of older files."""
+    name = "rope_parameters" if values.get("rope_parameters") is not None else "rope_scaling"
+    rope = values.get(name) or {}
+    if not isinstance(rope, dict):
+        raise ValueError(f"config.json has {name} = {rope!r}, expected an object")
+    base = float(rope.get("rope_theta", values.get("rope_theta", 10_000.0)))
+    kind = rope.get("rope_type", rope.get("type", "default"))
+    if kind not in ("default", "llama3"):
+        raise ValueError(f"config.json has {name} with rope_type {kind!r}, which is not implemented; implemented: 'default', 'llama3'")
+    partial = rope.get("partial_rotary_factor", values.get("partial_rotary_factor", 1.0))
+    if partial != 1.0:
+        raise ValueError(f"config.json has partial_rotary_factor = {partial!r}, which is not implemented; implemented: 1.0")
+    if kind == "default":
+        return base, None
+    names = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
+    absent = [option for option in names if option not in rope]
+    if absent:
+        raise ValueError(f"config.json has {name} of rope_type 'llama3' without {absent[0]}")
+    return base, RotaryScaling(*(rope[option] for option in names))
+
+
+DECODER_NAMES = {
+    "tokens": "embed_tokens",
+    "blocks.{i}.attention_norm": "layers.{i}.input_layernorm",
+    "blocks.{i}.attention.query": "layers.{i}.self_attn.q_proj",
+    "blocks.{i}.attention.key": "layers.{i}.self_attn.k_proj",
+    "blocks.{i}.attention.value": "layers.{i}.self_attn.v_proj",
+    "blocks.{i}.attention.output": "layers.{i}.self_attn.o_proj",
+    "blocks.{i}.mlp_norm": "layers.{i}.post_attention_layernorm",
+    "blocks.{i}.mlp.gate": "layers.{i}.mlp.gate_proj",
+    "blocks.{i}.mlp.up": "layers.{i}.mlp.up_proj",
+    "blocks.{i}.mlp.down": "layers.{i}.mlp.down_proj",
+    "norm": "norm",
+}
+
+
+def decoder_names(ours: str, *theirs: str, head: tuple[str, ...]) -> pretrained.WeightNames:
+    """The table of a decoder that lies at ``ours`` in our model and at one of ``theirs`` in a file, with its output layer at ``head``."""
+    table = {f"{ours}{name}": tuple(f"{prefix}{other}" for prefix in theirs) for name, other in DECODER_NAMES.items()}
+    return {**table, f"{ours}head": head}
+
+
+WEIGHT_NAMES: pretrained.WeightNames = decoder_names("", "model.", head=("lm_head",))

@@ -1,0 +1,280 @@
+"""The decoder: equal to transformers' Llama, and true to its own promises."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from support import largest_difference, randomise, unchecked
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from minimllm import LanguageModel, LanguageModelConfig
+from minimllm.rotary import RotaryScaling, rotary_angles, rotary_frequencies
+
+SIZES = dict(
+    vocab_size=99,
+    hidden_size=32,
+    intermediate_size=48,
+    num_hidden_layers=3,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    max_position_embeddings=128,
+)
+LLAMA_3 = {
+    "rope_type": "llama3",
+    "rope_theta": 500.0,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 64,
+}
+VARIANTS = {
+    "as many key heads as query heads": dict(num_key_value_heads=4),
+    "grouped queries": {},
+    "one key head": dict(num_key_value_heads=1),
+    "tied": dict(tie_word_embeddings=True),
+    "scaled rotary": dict(rope_parameters=LLAMA_3),
+    "another base": dict(rope_parameters={"rope_type": "default", "rope_theta": 500_000.0}),
+    "wide heads": dict(head_dim=16),
+    "another epsilon": dict(rms_norm_eps=1e-2),
+}
+
+
+def pair(folder, dtype=None, **changes):
+    """Theirs with random weights, saved, and ours loaded from the folder."""
+    theirs = randomise(LlamaForCausalLM(LlamaConfig(**{**SIZES, **changes})))
+    theirs.save_pretrained(folder)
+    return theirs, LanguageModel.from_pretrained(folder, dtype)
+
+
+def ids_of(batch=2, length=20, seed=0):
+    return torch.randint(4, 99, (batch, length), generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_logits_equal_those_of_transformers(tmp_path, variant):
+    theirs, ours = pair(tmp_path, **VARIANTS[variant])
+    ids = ids_of(length=40)
+    with torch.no_grad():
+        assert largest_difference(ours(ids), theirs(ids).logits) < 1e-5
+        assert largest_difference(ours(ids, only_last=True), theirs(ids).logits[:, -1:]) < 1e-5
+
+
+@pytest.mark.parametrize("side", ["left", "right", "both", "gaps"])
+def test_padding_equals_that_of_transformers_and_changes_nothing(tmp_path, side):
+    theirs, ours = pair(tmp_path, rope_parameters=LLAMA_3)
+    ids, mask = ids_of(3, 12), torch.ones(3, 12, dtype=torch.long)
+    if side in ("left", "both"):
+        mask[1, :5] = 0
+    if side in ("right", "both"):
+        mask[1, 9:], mask[2, 3:] = 0, 0
+    if side == "gaps":
+        mask[0, 4:6], mask[1, [0, 7]] = 0, 0
+    with torch.no_grad():
+        got, expected = ours(ids, mask), theirs(ids, attention_mask=mask).logits
+        assert got.isfinite().all()
+        assert largest_difference(got[mask.bool()], expected[mask.bool()]) < 1e-5
+        assert largest_difference(ours(ids, mask.bool()), got) == 0
+        changed = ids.masked_fill(mask == 0, 50)
+        assert largest_difference(ours(changed, mask)[mask.bool()], got[mask.bool()]) == 0, "what stands under padding does not matter"
+        if side != "gaps":
+            for row in range(3):
+                alone = ours(ids[row : row + 1, mask[row].bool()])[0]
+                assert largest_difference(got[row, mask[row].bool()], alone) < 1e-5
+
+
+def test_positions_with_gaps_equal_those_of_transformers(tmp_path):
+    theirs, ours = pair(tmp_path)
+    ids = ids_of(2, 8)
+    positions = torch.tensor([[0, 1, 2, 10, 11, 40, 41, 60], [3, 4, 5, 6, 7, 8, 30, 31]])
+    with torch.no_grad():
+        got = ours.logits(ours.decode(ours.tokens(ids), positions=positions))
+        assert largest_difference(got, theirs(ids, position_ids=positions).logits) < 1e-5
+        shifted = ours.logits(ours.decode(ours.tokens(ids), positions=positions + 7))
+        assert largest_difference(got, shifted) < 1e-5, "only differences of positions matter"
+
+
+@pytest.mark.parametrize("side", [None, "left", "right"])
+@pytest.mark.parametrize("chunks", [[12], [1] * 12, [5, 1, 4, 2]])
+def test_the_cache_changes_nothing_in_chunks_of_any_size(tmp_path, side, chunks):
+    _, ours = pair(tmp_path, rope_parameters=LLAMA_3)
+    ids, mask = ids_of(2, 12), torch.ones(2, 12, dtype=torch.bool)
+    if side:
+        mask[1, slice(0, 4) if side == "left" else slice(8, 12)] = False
+    cache = ours.new_cache()
+    with torch.no_grad():
+        parts = [
+            ours(i, None if side is None else m, cache) for i, m in zip(ids.split(chunks, dim=1), mask.split(chunks, dim=1), strict=True)
+        ]
+        assert largest_difference(torch.cat(parts, 1)[mask], ours(ids, mask)[mask]) < 1e-5
+    assert cache.length == 12
+    assert cache.bytes() == 2 * 3 * 2 * 2 * 12 * 8 * 4, "two, layers, batch, key heads, length, width of a head, bytes of a float"
+
+
+def test_cached_steps_equal_those_of_transformers(tmp_path):
+    theirs, ours = pair(tmp_path)
+    ids, cache, past = ids_of(2, 10), ours.new_cache(), None
+    with torch.no_grad():
+        for part in ids.split([6, 1, 1, 2], dim=1):
+            answer = theirs(part, past_key_values=past, use_cache=True)
+            past = answer.past_key_values
+            assert largest_difference(ours(part, cache=cache), answer.logits) < 1e-5
+
+
+def test_loss_and_gradients_equal_those_of_transformers(tmp_path):
+    theirs, ours = pair(tmp_path)
+    ids = ids_of(2, 12)
+    theirs(ids, labels=ids).loss.backward()
+    torch.nn.functional.cross_entropy(ours(ids)[:, :-1].flatten(0, 1), ids[:, 1:].flatten()).backward()
+    for name, other in (
+        ("tokens.weight", "model.embed_tokens.weight"),
+        ("blocks.1.attention.key.weight", "model.layers.1.self_attn.k_proj.weight"),
+        ("blocks.2.mlp.gate.weight", "model.layers.2.mlp.gate_proj.weight"),
+        ("norm.weight", "model.norm.weight"),
+        ("head.weight", "lm_head.weight"),
+    ):
+        gradient = theirs.get_parameter(other).grad
+        assert largest_difference(ours.get_parameter(name).grad, gradient) < 1e-4 * gradient.abs().max()
+
+
+def test_other_precisions_stay_close(tmp_path):
+    theirs, ours = pair(tmp_path)
+    ids = ids_of()
+    with torch.no_grad():
+        expected = theirs(ids).logits
+        exact = LanguageModel.from_pretrained(tmp_path, torch.float64)(ids)
+        assert largest_difference(exact, theirs.double()(ids).logits) < 3e-6, "theirs computes its norms in float32 all the same"
+        low = LanguageModel.from_pretrained(tmp_path, torch.bfloat16)
+        assert low.tokens.weight.dtype == torch.bfloat16
+        other = theirs.bfloat16()(ids).logits.float()
+        got = low(ids).float()
+        assert largest_difference(got, expected) < 2 * largest_difference(other, expected), "as near as theirs in bfloat16"
+
+
+def test_no_token_sees_a_later_one():
+    model = randomise(LanguageModel(LanguageModelConfig.tiny(50)))
+    ids = torch.randint(0, 50, (1, 9))
+    with torch.no_grad():
+        before, after = model(ids), model(torch.cat([ids[:, :5], (ids[:, 5:6] + 1) % 50, ids[:, 6:]], dim=1))
+    moved = (before - after).abs().amax(-1)[0]
+    assert (moved[:5] == 0).all() and (moved[5:] > 1e-6).all()
+
+
+def test_a_mask_and_positions_of_ones_own():
+    model = randomise(LanguageModel(LanguageModelConfig.tiny(50, normalise_heads=1e-5)))
+    x = model.tokens(torch.randint(0, 50, (1, 6)))
+    attend = torch.block_diag(torch.ones(3, 3), torch.ones(3, 3)).bool().tril()
+    with torch.no_grad():
+        packed = model.decode(x, attend=attend, positions=torch.tensor([0, 1, 2, 0, 1, 2]))
+        assert largest_difference(packed[:, 3:], model.decode(x[:, 3:])) < 1e-5
+
+
+def test_rotary_angles_turn_by_relative_distance():
+    frequencies = rotary_frequencies(8, 100.0)
+    assert frequencies.tolist() == pytest.approx([100 ** (-i / 4) for i in range(4)])
+    cosine, sine = rotary_angles(torch.tensor([0, 3]), frequencies)
+    assert cosine[0].tolist() == [1.0] * 8 and sine[1].tolist() == pytest.approx((3 * frequencies).sin().tolist() * 2)
+
+
+def test_scaled_frequencies_are_kept_smoothed_or_divided():
+    plain, scaled = rotary_frequencies(128, 500_000.0), rotary_frequencies(128, 500_000.0, RotaryScaling())
+    kept, divided = scaled == plain, (scaled * 8 - plain).abs() < 1e-9
+    assert (int(kept.sum()), int(divided.sum())) == (29, 29) and len(plain) == 64, "six lie between"
+
+
+def test_sizes_of_the_presets():
+    with torch.device("meta"):
+        for preset, count in (("llama_3_1_8b", 8_030_261_248), ("llama_3_2_1b", 1_235_814_400)):
+            assert sum(p.numel() for p in LanguageModel(getattr(LanguageModelConfig, preset)()).parameters()) == count
+
+
+def test_a_seed_gives_one_model_and_leaves_the_global_state_alone():
+    state = torch.get_rng_state()
+    first, second = (LanguageModel(LanguageModelConfig.tiny(50), seed=3) for _ in range(2))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(p, q) for p, q in zip(first.parameters(), second.parameters(), strict=True))
+    assert not torch.equal(first.tokens.weight, LanguageModel(LanguageModelConfig.tiny(50), seed=4).tokens.weight)
+
+
+@pytest.mark.parametrize(
+    "ids, mask, words",
+    [
+        (torch.ones(2, 0, dtype=torch.long), None, "at least one token"),
+        (torch.ones(4, dtype=torch.long), None, "(batch, length)"),
+        (torch.ones(1, 4), None, "integer"),
+        (torch.full((1, 3), 50), None, "0 to 49"),
+        (torch.full((1, 3), -1), None, "0 to 49"),
+        (torch.ones(1, 257, dtype=torch.long), None, "257"),
+        (torch.ones(1, 3, dtype=torch.long), torch.ones(1, 2), "(1, 2)"),
+        (torch.ones(1, 3, dtype=torch.long), torch.tensor([[0, 1, 2]]), "1 on real tokens"),
+    ],
+)
+def test_bad_input_is_refused(ids, mask, words):
+    model = LanguageModel(LanguageModelConfig.tiny(50))
+    with unchecked(), pytest.raises(ValueError) as error:
+        model(ids, mask)
+    assert words in str(error.value)
+
+
+def test_more_tokens_than_positions_are_refused_with_the_cache_too():
+    model = LanguageModel(LanguageModelConfig.tiny(50, context_length=6))
+    cache = model.new_cache()
+    model(torch.ones(1, 5, dtype=torch.long), cache=cache)
+    with pytest.raises(ValueError, match="7 tokens.*6 positions"):
+        model(torch.ones(1, 2, dtype=torch.long), cache=cache)
+    with pytest.raises(ValueError, match="mlp_dim must be 1 or more, got 0"):
+        LanguageModelConfig.tiny(50, mlp_dim=0)
+
+
+def rewrite(folder, **changes):
+    path = folder / "config.json"
+    values = json.loads(path.read_text())
+    values.update(changes)
+    path.write_text(json.dumps({key: value for key, value in values.items() if value != "gone"}))
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        (dict(model_type="mistral"), "mistral"),
+        (dict(attention_bias=True), "attention_bias"),
+        (dict(mlp_bias=True), "mlp_bias"),
+        (dict(hidden_act="gelu"), "hidden_act"),
+        (dict(rope_parameters={"rope_type": "yarn", "factor": 2.0}), "yarn"),
+        (dict(rope_parameters="gone", rope_scaling={"type": "linear", "factor": 2.0}), "linear"),
+        (dict(rope_parameters={"rope_type": "llama3", "factor": 2.0}), "low_freq_factor"),
+        (dict(rope_parameters={"rope_type": "default", "partial_rotary_factor": 0.5}), "partial_rotary_factor"),
+        (dict(num_hidden_layers=4), "model.layers.3"),
+        (dict(num_hidden_layers=2), "model.layers.2"),
+        (dict(num_key_value_heads=4), "k_proj"),
+        (dict(num_key_value_heads=3), "3 key/value heads"),
+        (dict(vocab_size=100), "lm_head.weight"),
+        (dict(vocab_size="many"), "vocab_size"),
+    ],
+)
+def test_folders_that_do_not_fit_are_refused_by_name(tmp_path, changes, words):
+    pair(tmp_path)
+    rewrite(tmp_path, **changes)
+    with pytest.raises(ValueError) as error:
+        LanguageModel.from_pretrained(tmp_path)
+    assert words in str(error.value)
+
+
+def test_older_and_sparser_configs_load(tmp_path):
+    _, ours = pair(tmp_path, rope_parameters=LLAMA_3)
+    ids = ids_of()
+    old = {key: value for key, value in LLAMA_3.items() if key != "rope_theta"}
+    rewrite(tmp_path, rope_parameters="gone", rope_theta=500.0, rope_scaling=old, attention_bias="gone", mlp_bias="gone", hidden_act="gone")
+    rewrite(tmp_path, eos_token_id=[7, 8], tie_word_embeddings="gone")
+    again = LanguageModel.from_pretrained(tmp_path)
+    assert again.config.eos_token_id == 7 and torch.equal(again(ids), ours(ids))
+
+
+def test_a_tied_folder_may_carry_the_head_all_the_same(tmp_path):
+    theirs, ours = pair(tmp_path, tie_word_embeddings=True)
+    tensors = load_file(tmp_path / "model.safetensors")
+    assert "lm_head.weight" not in tensors
+    save_file(tensors | {"lm_head.weight": tensors["model.embed_tokens.weight"].clone()}, tmp_path / "model.safetensors")
+    assert torch.equal(LanguageModel.from_pretrained(tmp_path)(ids_of()), ours(ids_of()))
+    rewrite(tmp_path, tie_word_embeddings=False)
+    assert LanguageModel.from_pretrained(tmp_path).head is not None
