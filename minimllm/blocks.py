@@ -133,3 +133,87 @@ class DecoderBlock(nn.Module):
         """``(batch, length, dim)`` -> the same shape; arguments as of :class:`~minimllm.attention.Attention`."""
         x = x + self.attention(self.attention_norm(x), mask=mask, rotary=rotary, cache=cache)
         return x + self.mlp(self.mlp_norm(x))
+
+
+class GatedCrossAttentionBlock(nn.Module):
+    """A block in which text looks at pictures: cross-attention, then an MLP, each behind a gate (Llama 3.2 Vision; Flamingo before it).
+
+    ``x + tanh(attention_gate) * attention(norm(x), pictures)``, then ``x + tanh(mlp_gate) * mlp(norm(x))``. Both gates are 0 at the start:
+    put into a trained language model, the block changes nothing until it has learned something.
+
+    Args:
+        dim, heads: width of the text's tokens, number of query heads.
+        mlp_dim: width inside the MLP; ``None`` leaves out that half of the block.
+        context_dim: width of the pictures' tokens; ``None``: ``dim``.
+        key_value_heads, head_dim, normalise_heads: see :class:`~minimllm.attention.Attention`.
+        norm_eps: epsilon of the RMS norms.
+        reference: what the attention gives a token that may see no picture. ``meta``: nothing. ``transformers``: the average over all
+            there is, as if nothing were masked. The MLP gives such a token nothing in either.
+
+    Raises:
+        ValueError: for another reference, or numbers of heads that do not divide.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        heads: int,
+        mlp_dim: int | None,
+        *,
+        context_dim: int | None = None,
+        key_value_heads: int | None = None,
+        head_dim: int | None = None,
+        norm_eps: float = 1e-5,
+        normalise_heads: float | None = 1e-5,
+        reference: str = "meta",
+    ):
+        super().__init__()
+        check_reference(reference)
+        self.reference = reference
+        sizes = dict(key_value_heads=key_value_heads, head_dim=head_dim, context_dim=context_dim)
+        self.attention_norm = nn.RMSNorm(dim, eps=norm_eps)
+        self.attention = Attention(dim, heads, **sizes, bias=False, normalise_heads=normalise_heads)
+        self.attention_gate = nn.Parameter(torch.zeros(1))
+        self.mlp_norm = None if mlp_dim is None else nn.RMSNorm(dim, eps=norm_eps)
+        self.mlp = None if mlp_dim is None else SwiGLU(dim, mlp_dim)
+        self.mlp_gate = None if mlp_dim is None else nn.Parameter(torch.zeros(1))
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch length dim"],
+        context: Float[Tensor, "batch new_keys context_dim"] | None = None,
+        mask: Bool[Tensor, "batch length keys"] | None = None,
+        cache: KeyValueCache | None = None,
+    ) -> Float[Tensor, "batch length dim"]:
+        """Look at the pictures, and think it over.
+
+        Args:
+            x: the text, ``(batch, length, dim)``.
+            context: the tokens of the pictures, ``(batch, keys, context_dim)``; with a cache, those of new pictures, or ``None``.
+            mask: True = may attend, ``(batch, length, keys)``, a row without any True being a token that sees no picture;
+                ``None``: every token sees everything. With a cache, over all pictures, earlier ones first.
+            cache: keys and values of the pictures, extended in place by those of ``context``.
+
+        Returns:
+            ``(batch, length, dim)``; ``x`` itself if there is no picture, neither in ``context`` nor in the cache.
+        """
+        if context is None and (cache is None or cache.keys is None):
+            return x
+        sees = None if mask is None else mask.any(dim=-1, keepdim=True)
+        if mask is not None:
+            mask = (mask | ~sees)[:, None]  # a softmax over nothing would be NaN
+        if context is not None and cache is not None:
+            cache.extend(*self.attention.project(x[:, :0], context)[1:])
+        look = self.attention(self.attention_norm(x), x[:, :0] if context is None else context, mask, cache=cache)
+        if sees is not None and self.reference == "meta":
+            look = look * sees
+        x = x + self.attention_gate.tanh() * look
+        if self.mlp is None:
+            return x
+        thought = self.mlp(self.mlp_norm(x))
+        return x + self.mlp_gate.tanh() * (thought if sees is None else thought * sees)
+
+
+def check_reference(reference: str) -> None:
+    if reference not in ("meta", "transformers"):
+        raise ValueError(f"reference must be 'meta' or 'transformers', got {reference!r}")
