@@ -1,7 +1,10 @@
 """Every attention mask of the course as a pure function that returns a bool tensor: True = may attend."""
 
+from collections.abc import Sequence
+
 import torch
-from jaxtyping import Bool, Shaped
+import torch.nn.functional as F
+from jaxtyping import Bool, Int, Shaped
 from torch import Tensor
 
 
@@ -31,3 +34,47 @@ def check_mask(mask: Shaped[Tensor, "..."]) -> None:
         raise ValueError(
             f"a mask is 1 on real tokens and 0 on padding, bool or integer; got {mask.dtype} with {mask.unique()[:5].tolist()}"
         )
+
+
+def cross_attention_mask(
+    ids: Int[Tensor, "batch length"], num_tiles: Sequence[Sequence[int]], image_token_id: int, max_tiles: int = 4
+) -> Bool[Tensor, "batch length images max_tiles"]:
+    """Which tiles of which pictures each token may attend to: those of the last picture before it, as in Llama 3.2 Vision.
+
+    A token sees a picture from the picture's own token up to the next one. Pictures whose tokens stand side by side count together: each
+    token of the run sees the pictures of the run so far, and the text behind it sees all of them. Any token between breaks the run.
+    Before the first picture a token sees nothing. Padding counts as text.
+
+    Args:
+        ids: token ids, ``(batch, length)``.
+        num_tiles: how many tiles each picture has, a list per row, as in ``Tiles.num_tiles``.
+        image_token_id: the id that stands for a picture.
+        max_tiles: most tiles of a picture.
+
+    Returns:
+        ``(batch, length, images, max_tiles)``, ``images`` being the most pictures of a row; the tiles and pictures that a row does not
+        have are False.
+
+    Raises:
+        ValueError: another number of image tokens than of pictures in a row, or of rows; a picture with 0 or more than ``max_tiles`` tiles.
+    """
+    if len(num_tiles) != len(ids):
+        raise ValueError(f"the texts are {len(ids)} rows, and num_tiles has {len(num_tiles)}; each row needs a list, which may be empty")
+    places = ids == image_token_id
+    for row, (found, tiles) in enumerate(zip(places.sum(dim=1).tolist(), num_tiles, strict=True)):
+        if found != len(tiles):
+            raise ValueError(
+                f"row {row} has {found} image tokens (id {image_token_id}) and {len(tiles)} images; each image needs one token"
+            )
+        if any(not 1 <= count <= max_tiles for count in tiles):
+            raise ValueError(f"row {row} has images of {list(tiles)} tiles; each has 1 to {max_tiles}")
+    images = max((len(tiles) for tiles in num_tiles), default=0)
+    padded = [[*tiles, *[0] * (images - len(tiles))] for tiles in num_tiles]
+    held = torch.arange(max_tiles) < torch.tensor(padded, dtype=torch.long).view(len(ids), images, 1)
+
+    count = places.cumsum(dim=1)  # pictures up to here
+    begins = places & ~F.pad(places[:, :-1], (1, 0))  # a picture that follows no other directly
+    first = torch.where(begins, count - 1, 0).cummax(dim=1).values  # number of the first picture of the latest run
+    number = torch.arange(images, device=ids.device)
+    visible = (number >= first[..., None]) & (number < count[..., None])
+    return visible[..., None] & held.to(ids.device)[:, None]
