@@ -1,5 +1,9 @@
 """Writing text with a language model: one token at a time, the likeliest or a sampled one, with the keys and values of the past kept."""
 
+import inspect
+from dataclasses import is_dataclass
+from typing import Any
+
 import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
@@ -50,21 +54,22 @@ def generate(
     _check(ids, mask, max_new_tokens, temperature, top_k, top_p)
     if max_new_tokens == 0:
         return ids
-    language = getattr(model, "language_model", model).config
-    if ids.shape[1] + max_new_tokens > language.context_length:
+    positions = _setting(model.config, "context_length")
+    if ids.shape[1] + max_new_tokens > positions:
         raise ValueError(
             f"a prompt of {ids.shape[1]} tokens and {max_new_tokens} new ones need {ids.shape[1] + max_new_tokens} positions, "
-            f"and this model has {language.context_length}; shorten the prompt or ask for fewer tokens"
+            f"and this model has {positions}; shorten the prompt or ask for fewer tokens"
         )
     if pad_token_id is None:
-        pad_token_id = next((each for each in (language.pad_token_id, eos_token_id) if each is not None), 0)
+        pad_token_id = next((each for each in (_setting(model.config, "pad_token_id"), eos_token_id) if each is not None), 0)
     generator = None if seed is None else torch.Generator(ids.device).manual_seed(seed)
     pictures = {name: value for name, value in (("images", images), ("tiles", tiles)) if value is not None}
+    short = {"only_last": True} if "only_last" in inspect.signature(model.forward).parameters else {}  # saves work, nothing else
 
     text, real = (ids, None) if mask is None or bool(mask.all()) else _padding_in_front(ids, mask.bool())
     ended = torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
     cache = model.new_cache() if use_cache else None
-    logits = model(text, **pictures, mask=real, cache=cache, only_last=True)[:, -1]
+    logits = model(text, **pictures, mask=real, cache=cache, **short)[:, -1]
     written = []
     while True:
         if model.image_token_id is not None and model.image_token_id < logits.shape[-1]:
@@ -77,11 +82,11 @@ def generate(
         if len(written) == max_new_tokens or (eos_token_id is not None and bool(ended.all())):
             return torch.cat([ids, torch.stack(written, dim=1)], dim=1)
         if use_cache:
-            logits = model(token[:, None], cache=cache, only_last=True)[:, -1]
+            logits = model(token[:, None], cache=cache, **short)[:, -1]
         else:
             text = torch.cat([text, token[:, None]], dim=1)
             real = None if real is None else torch.cat([real, real.new_ones(len(real), 1)], dim=1)
-            logits = model(text, **pictures, mask=real, only_last=True)[:, -1]
+            logits = model(text, **pictures, mask=real, **short)[:, -1]
 
 
 def choose(
@@ -114,6 +119,14 @@ def next_probabilities(
         probabilities = probabilities.masked_fill(before >= top_p, 0.0)
         probabilities = probabilities / probabilities.sum(dim=-1, keepdim=True)
     return torch.zeros_like(probabilities).scatter(-1, order, probabilities)
+
+
+def _setting(config: Any, name: str) -> Any:
+    """A value of a model's config, or of one of the configs inside it: a multimodal model holds a decoder."""
+    if hasattr(config, name):
+        return getattr(config, name)
+    inside = (_setting(part, name) for part in vars(config).values() if is_dataclass(part))
+    return next((value for value in inside if value is not None), None)
 
 
 def _padding_in_front(ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

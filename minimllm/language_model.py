@@ -5,7 +5,6 @@ from os import PathLike
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, Num, Shaped
 from torch import Tensor, nn
 
@@ -32,7 +31,7 @@ class LanguageModelConfig:
         tied: whether the embedding table is the output layer as well.
         embedding_std: standard deviation of the embeddings at the start.
         normalise_heads: epsilon of an RMS norm on queries and keys, which Llama does not have; ``None``: no norm.
-        eos_token_id, pad_token_id: the ids of the end token and of padding, where there are such.
+        start_token_id, eos_token_id, pad_token_id: the ids of the start token, the end token and padding, where there are such.
     """
 
     vocab_size: int
@@ -49,6 +48,7 @@ class LanguageModelConfig:
     tied: bool = False
     embedding_std: float = 0.02
     normalise_heads: float | None = None
+    start_token_id: int | None = None
     eos_token_id: int | None = None
     pad_token_id: int | None = None
 
@@ -128,7 +128,9 @@ class LanguageModel(nn.Module):
                 for _ in range(config.layers)
             )
             self.norm = nn.RMSNorm(config.dim, eps=config.norm_eps)
-            self.head = None if config.tied else nn.Linear(config.dim, config.vocab_size, bias=False)
+            self.head = nn.Linear(config.dim, config.vocab_size, bias=False)
+            if config.tied:
+                self.head.weight = self.tokens.weight
 
     def new_cache(self) -> Cache:
         """An empty cache for :meth:`forward`, which fills it."""
@@ -204,7 +206,7 @@ class LanguageModel(nn.Module):
 
     def logits(self, x: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch vocab"]:
         """A number for every token of the vocabulary, from the output of :meth:`decode`."""
-        return F.linear(x, self.tokens.weight) if self.head is None else self.head(x)
+        return self.head(x)
 
     def forward(
         self,
@@ -267,6 +269,7 @@ def config_from_transformers(values: dict[str, Any], sizes: dict[str, Any] | Non
         rotary_base=base,
         rotary_scaling=scaling,
         tied=pretrained.option(values, "tie_word_embeddings", False, kind=bool),
+        start_token_id=values.get("bos_token_id", 1),
         eos_token_id=end[0] if isinstance(end, list) else end,
         pad_token_id=values.get("pad_token_id"),
     )

@@ -136,6 +136,9 @@ def load(
         model = build(config)
     candidates = {name: file_names(name, names) for name, _ in model.named_parameters()}
     ours = {candidate: name for name, listed in candidates.items() for candidate in listed}
+    places: dict[int, list[str]] = {}  # a tied parameter lies in several
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        places.setdefault(id(parameter), []).append(name)
     unexpected, seen = [], set()
     for file_name, tensor, path in read_tensors(folder):
         name = ours.get(file_name)
@@ -147,9 +150,10 @@ def load(
         expected = (shapes or {}).get(name, tuple(parameter.shape))
         if tuple(tensor.shape) != expected or not tensor.is_floating_point():
             raise ValueError(f"{path}: tensor {file_name} is {tensor.dtype} {tuple(tensor.shape)}, expected floats of shape {expected}")
-        owner, _, leaf = name.rpartition(".")
-        value = tensor.reshape(parameter.shape).to(dtype or tensor.dtype)
-        setattr(model.get_submodule(owner), leaf, nn.Parameter(value))
+        value = nn.Parameter(tensor.reshape(parameter.shape).to(dtype or tensor.dtype))
+        for place in places[id(parameter)]:
+            owner, _, leaf = place.rpartition(".")
+            setattr(model.get_submodule(owner), leaf, value)
         seen.add(name)
     missing = [listed[0] for name, listed in candidates.items() if name not in seen]
     if missing or unexpected:

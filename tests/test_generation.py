@@ -1,5 +1,7 @@
 """Writing text: the same tokens with and without the cache, alone and in a batch, and those of transformers."""
 
+from dataclasses import make_dataclass
+
 import pytest
 import torch
 from support import randomise, unchecked
@@ -141,3 +143,33 @@ def test_bad_input_is_refused(options, words):
     with unchecked(), pytest.raises(ValueError) as error:
         generate(MODEL, **options)
     assert words in str(error.value)
+
+
+class Protocol(torch.nn.Module):
+    """The least that a model needs for writing: a config somewhere inside its own, ``new_cache``, and ``forward`` without extras."""
+
+    def __init__(self, image_token_id):
+        super().__init__()
+        self.inner, self.image_token_id, self.seen = MODEL, image_token_id, []
+        self.config = make_dataclass("Outer", [("language", object)])(MODEL.config)
+
+    def new_cache(self):
+        return self.inner.new_cache()
+
+    def forward(self, ids, images=None, mask=None, cache=None):
+        self.seen.append((ids.shape[1], images is not None))
+        return self.inner(ids, mask, cache)
+
+
+def test_a_model_needs_no_more_than_the_common_forward_and_gets_its_images_once():
+    likeliest = int(generate(MODEL, prompts(1), 1)[0, -1])
+    model = Protocol(image_token_id=likeliest)
+    written = generate(model, prompts(1), 8, images=torch.zeros(1, 3, 4, 4))
+    assert model.seen == [(6, True)] + [(1, False)] * 7
+    assert (written[:, 6:] != likeliest).all(), "the id of an image is never written"
+    assert torch.equal(written, generate(model, prompts(1), 8, images=torch.zeros(1, 3, 4, 4), use_cache=False))
+    assert model.seen[8:] == [(6 + new, True) for new in range(8)]
+    drawn = generate(model, prompts(3).repeat(20, 1), 8, temperature=3.0, seed=0)
+    assert (drawn[:, 6:] != likeliest).all()
+    with pytest.raises(ValueError, match="66 positions"):
+        generate(model, prompts(), 60)

@@ -8,8 +8,9 @@ from safetensors.torch import load_file, save_file
 from support import largest_difference, randomise, unchecked
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from minimllm import LanguageModel, LanguageModelConfig
+from minimllm import LanguageModel, LanguageModelConfig, load
 from minimllm.rotary import RotaryScaling, rotary_angles, rotary_frequencies
+from minimllm.shipped import save
 
 SIZES = dict(
     vocab_size=99,
@@ -277,4 +278,19 @@ def test_a_tied_folder_may_carry_the_head_all_the_same(tmp_path):
     save_file(tensors | {"lm_head.weight": tensors["model.embed_tokens.weight"].clone()}, tmp_path / "model.safetensors")
     assert torch.equal(LanguageModel.from_pretrained(tmp_path)(ids_of()), ours(ids_of()))
     rewrite(tmp_path, tie_word_embeddings=False)
-    assert LanguageModel.from_pretrained(tmp_path).head is not None
+    apart = LanguageModel.from_pretrained(tmp_path)
+    assert apart.head.weight is not apart.tokens.weight
+
+
+def test_a_tied_head_is_the_embedding_table_itself_also_in_folders(tmp_path):
+    _, ours = pair(tmp_path / "theirs", tie_word_embeddings=True)
+    assert ours.head.weight is ours.tokens.weight and not ours.head.weight.is_meta
+    assert len(list(ours.parameters())) == len({id(each) for each in ours.state_dict(keep_vars=True).values()})
+    save(tmp_path / "ours", ours, None, {})
+    again, _ = load(tmp_path / "ours")
+    assert again.config == ours.config and again.head.weight is again.tokens.weight
+    assert torch.equal(again(ids_of()), ours(ids_of()))
+    untied = LanguageModel(LanguageModelConfig.tiny(50, tied=False, rotary_scaling=RotaryScaling()))
+    save(tmp_path / "untied", untied, None, {})
+    again, _ = load(tmp_path / "untied")
+    assert again.config == untied.config and torch.equal(again.head.weight, untied.head.weight)
