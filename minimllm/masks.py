@@ -36,6 +36,31 @@ def check_mask(mask: Shaped[Tensor, "..."]) -> None:
         )
 
 
+def segment_mask(segments: Int[Tensor, "batch length"]) -> Bool[Tensor, "batch 1 length length"]:
+    """Several texts behind one prefix: a token may attend to the prefix and to its own segment, and there to itself and what came before.
+
+    Args:
+        segments: 0 in the prefix, which comes first; the number of the segment behind it; -1 on padding, which is seen by none but padding.
+
+    Returns:
+        ``(batch, 1, length, length)``, the same for every head.
+    """
+    own = segments[:, :, None] == segments[:, None, :]
+    return ((own | (segments == 0)[:, None, :]) & causal_mask(segments.shape[1], segments.device))[:, None]
+
+
+def same_picture_mask(pictures: Int[Tensor, "batch length"]) -> Bool[Tensor, "batch 1 length length"]:
+    """Tokens of one picture may attend to each other in both directions.
+
+    Args:
+        pictures: the number of the picture whose token this is, counted from 1; 0 on all other tokens.
+
+    Returns:
+        ``(batch, 1, length, length)``, for use beside a causal mask: ``causal | same_picture``.
+    """
+    return ((pictures[:, :, None] == pictures[:, None, :]) & (pictures > 0)[:, :, None])[:, None]
+
+
 def cross_attention_mask(
     ids: Int[Tensor, "batch length"], num_tiles: Sequence[Sequence[int]], image_token_id: int, max_tiles: int = 4
 ) -> Bool[Tensor, "batch length images max_tiles"]:

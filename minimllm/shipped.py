@@ -28,6 +28,7 @@ CONFIGS: dict[str, tuple[str, str | None]] = {
     "CLIPConfig": ("minimllm.clip", "CLIP"),
     "RotaryScaling": ("minimllm.rotary", None),
     "LanguageModelConfig": ("minimllm.language_model", "LanguageModel"),
+    "UnifiedConfig": ("minimllm.unified", "UnifiedMLLM"),
 }
 
 

@@ -1,0 +1,318 @@
+"""The unified embedding decoder (LLaVA, Liu et al. 2023): a picture becomes tokens that stand in the sentence like words.
+
+Numerically equal to ``LlavaForConditionalGeneration`` of transformers with a CLIP vision tower and a Llama decoder.
+"""
+
+from os import PathLike
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float, Int, Shaped
+from torch import Tensor, nn
+
+from minimllm import clip, language_model, pretrained
+from minimllm.attention import Rotary
+from minimllm.language_model import Cache, LanguageModel
+from minimllm.masks import same_picture_mask, segment_mask
+from minimllm.packing import segment_positions
+from minimllm.preprocessing import preprocess
+from minimllm.text_encoder import check_ids
+from minimllm.unified_config import UnifiedConfig
+from minimllm.vit import ViT
+
+
+class Projector(nn.Module):
+    """From the width of the image encoder to that of the words, each visual token on its own: a linear layer, or two with GELU between.
+
+    Its config may add learned positions and a norm, which LLaVA does not have.
+    """
+
+    def __init__(self, config: UnifiedConfig):
+        super().__init__()
+        tokens, dim = config.image_tokens, config.language.dim
+        inner = config.projector_dim or dim
+        two = config.projector == "mlp"
+        self.up = nn.Linear(config.feature_dim, inner) if two else None
+        self.down = nn.Linear(inner if two else config.feature_dim, dim)
+        inside, after = (config.projector_positions in (name, "both") for name in ("inside", "after"))
+        # They must be of the size of what they are added to, or the model hardly notices where in the picture a token comes from.
+        self.inner_positions = nn.Parameter(torch.empty(tokens, inner).normal_(std=0.7)) if inside else None
+        self.positions = nn.Parameter(torch.empty(tokens, dim).normal_(std=0.5)) if after else None
+        self.scale = nn.Parameter(torch.tensor(float(config.token_scale))) if config.token_scale is not None else None
+
+    def forward(self, features: Float[Tensor, "images tokens feature_dim"]) -> Float[Tensor, "images tokens dim"]:
+        x = features
+        if self.up is not None:
+            x = self.up(x)
+            x = F.gelu(x if self.inner_positions is None else x + self.inner_positions)
+        x = self.down(x)
+        if self.positions is not None:
+            x = x + self.positions
+        return x if self.scale is None else F.rms_norm(x, x.shape[-1:]) * self.scale
+
+
+class UnifiedMLLM(nn.Module):
+    """An image encoder without its end, a projector, and a decoder that reads the projected tokens between its words.
+
+    Args:
+        config: the sizes.
+        seed: of the random weights; the global random state is neither read nor changed.
+
+    Attributes:
+        vision: the :class:`~minimllm.vit.ViT` up to ``feature_layer``, without final norm and head.
+        projector, language_model: the other two parts. What should not learn is frozen with ``model.vision.requires_grad_(False)``; no
+            gradients are then computed there.
+    """
+
+    def __init__(self, config: UnifiedConfig, seed: int = 0):
+        super().__init__()
+        self.config, self.image_token_id, self.image_tokens = config, config.image_token_id, config.image_tokens
+        self.vision = ViT(config.vision_used, seed)
+        self.vision.norm = nn.Identity()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.projector = Projector(config)
+        self.language_model = LanguageModel(config.language, seed)
+        _start_attention(self.language_model, config)
+
+    def new_cache(self) -> Cache:
+        """An empty cache for :meth:`forward`, which fills it."""
+        return self.language_model.new_cache()
+
+    def copy_encoder(self, encoder: ViT) -> "UnifiedMLLM":
+        """Take the weights of a trained image encoder, such as ``clip.image_encoder``; what lies behind ``feature_layer`` is left out.
+
+        Raises:
+            ValueError: if it has other sizes than this model's ``config.vision``.
+        """
+        if encoder.config != self.config.vision:
+            raise ValueError(f"the encoder is a {encoder.config}, and this model was made for a {self.config.vision}")
+        given = encoder.state_dict()
+        self.vision.load_state_dict({name: given[name] for name in self.vision.state_dict()})
+        return self
+
+    def features(self, images: Float[Tensor, "images channels height width"]) -> Float[Tensor, "images tokens feature_dim"]:
+        """What the image encoder gives for normalised images, as the projector takes it: ``(images, image_tokens, feature_dim)``.
+
+        Raises:
+            ValueError: images of another size or number of channels, or of integers.
+        """
+        config = self.config
+        x = self.vision.encode(images)
+        x = x if config.keep_class_token else x[:, 1:]
+        if config.normalise_features:
+            x = F.rms_norm(x, x.shape[-1:])
+        if config.merge == 1:
+            return x
+        rows = config.vision.grid[0] // config.merge
+        return rearrange(x, "b (rows m columns n) d -> b (rows columns) (m n d)", rows=rows, m=config.merge, n=config.merge)
+
+    def encode(self, images: Float[Tensor, "images channels height width"]) -> Float[Tensor, "images tokens dim"]:
+        """Images as tokens of the decoder: ``(images, image_tokens, dim)``; errors as :meth:`features`."""
+        return self.projector(self.features(images))
+
+    def embed(
+        self,
+        ids: Int[Tensor, "batch length"],
+        images: Float[Tensor, "images channels height width"] | None = None,
+        features: Float[Tensor, "images tokens feature_dim"] | None = None,
+    ) -> Float[Tensor, "batch length dim"]:
+        """Words and pictures as one sequence of embeddings; arguments and errors as :meth:`forward`."""
+        if images is not None and features is not None:
+            raise ValueError("got images and features; features are in place of images, give one of them")
+        is_image = ids == self.image_token_id
+        count = next((len(given) for given in (images, features) if given is not None), 0)
+        check_placeholders(is_image, count, self.image_tokens)
+        x = self.language_model.tokens(ids.masked_fill(is_image, 0))  # LLaVA's image id need not be in the table
+        if count == 0:
+            return x
+        return splice(x, is_image, self.projector(self.features(images) if features is None else features))
+
+    def prepare(
+        self, x: Tensor, ids: Tensor, mask: Tensor | None, cache: Cache | None, segments: Tensor | None
+    ) -> tuple[Tensor | None, Rotary]:
+        """Which keys each token may attend to, and the rotary angles: what every block of the decoder is given."""
+        is_image = ids == self.image_token_id
+        counted = is_image.cumsum(dim=1) - 1  # visual tokens before this one
+        attend = None if segments is None else segment_mask(segments)
+        positions = None if segments is None else segment_positions(segments)
+        if self.config.shared_position:
+            steps = (~is_image | (counted % self.image_tokens == 0)).long()
+            if segments is None:
+                past = 0 if cache is None else cache.pictures.get("next_position", 0)
+                positions = past + steps.cumsum(dim=1) - 1
+            else:
+                positions = segment_positions(segments, steps)
+            if cache is not None:
+                cache.pictures["next_position"] = positions[:, -1:] + 1
+        attend, rotary = self.language_model.prepare(x, mask, cache, attend, positions)
+        if self.config.image_prefix and attend is not None:
+            same_picture = same_picture_mask((counted // self.image_tokens + 1) * is_image)
+            attend = attend | F.pad(same_picture, (attend.shape[-1] - ids.shape[1], 0))
+        return attend, rotary
+
+    def forward(
+        self,
+        ids: Int[Tensor, "batch length"],
+        images: Float[Tensor, "images channels height width"] | None = None,
+        mask: Shaped[Tensor, "batch length"] | None = None,
+        cache: Cache | None = None,
+        *,
+        segments: Int[Tensor, "batch length"] | None = None,
+        features: Float[Tensor, "images tokens feature_dim"] | None = None,
+        places: tuple[Tensor, Tensor] | None = None,
+        only_last: bool = False,
+    ) -> Float[Tensor, "*places vocab"]:
+        """``(batch, length)`` token ids and images -> ``(batch, length, vocab)`` logits; those at place ``i`` are about token ``i + 1``.
+
+        Args:
+            ids: token ids, with ``image_tokens`` times ``image_token_id`` for each image; with a cache, the new ones only.
+            images: normalised, in reading order over the batch; with a cache, at the call whose ids hold their placeholders.
+            mask: 1 on real tokens, 0 on padding, which may stand on either side.
+            cache: of :meth:`new_cache`; extended in place.
+            segments: rows of several texts about the same pictures (:class:`~minimllm.packing.Packed`), in place of ``mask``.
+            features: what :meth:`features` gave for the images, in place of ``images``.
+            places: the logits of these ``(rows, places)`` alone, ``(n, vocab)``.
+            only_last: the logits of the last place alone, ``(batch, 1, vocab)``.
+
+        Raises:
+            ValueError: placeholders and images that do not match; ids that are no batch of integers, an empty text, more tokens than
+                positions, an id outside the vocabulary, a mask of another shape; images as in :meth:`features`.
+        """
+        if segments is not None and (mask is not None or cache is not None):
+            raise ValueError("segments say what is padding, and are read at once: give them without mask and cache")
+        decoder, config = self.language_model, self.config.language
+        check_ids(ids.masked_fill(ids == self.image_token_id, 0), mask, config.vocab_size, config.context_length)
+        x = self.embed(ids, images, features)
+        attend, rotary = self.prepare(x, ids, mask, cache, segments)
+        for index, block in enumerate(decoder.blocks):
+            x = block(x, attend, rotary, cache.layers[index] if cache else None)
+        x = decoder.norm(x)
+        if places is not None:
+            return decoder.logits(x[places])
+        return decoder.logits(x[:, -1:] if only_last else x)
+
+    def picture_inputs(self, images: Any) -> dict[str, Tensor]:
+        """Pictures as the model takes them, from floats in [0, 1] of any size or Pillow pictures: ``model(ids, **picture_inputs)``."""
+        config, table = self.config, self.language_model.tokens.weight
+        height, width = config.vision.size
+        if height != width:
+            raise ValueError(f"pictures are cropped to squares, and this model was made for images of {height} x {width} pixels")
+        return {"images": preprocess(images, height, config.image_mean, config.image_std).to(table)}
+
+    @classmethod
+    def from_pretrained(cls, folder: str | PathLike, dtype: torch.dtype | None = None) -> "UnifiedMLLM":
+        """Load a folder (or hub name) written by ``LlavaForConditionalGeneration.save_pretrained``.
+
+        Args:
+            folder: the folder, with ``config.json`` and safetensors, or the name of a repository on the Hugging Face hub.
+            dtype: of the weights; ``None`` keeps the files'.
+
+        Raises:
+            ValueError: another kind of model, an option that is not implemented, a missing, unexpected or wrongly shaped
+                tensor, a damaged file; the message names it.
+        """
+        folder = pretrained.resolve(folder)
+        values = pretrained.read_config(folder, model_type="llava")
+        config = config_from_transformers(values, folder)
+        image = config.vision
+        shapes = {"vision.patches.projection.weight": (image.dim, image.channels, image.patch_size, image.patch_size)}
+        behind = "|".join(["post_layernorm", *(rf"encoder\.layers\.{layer}" for layer in range(config.blocks_used, image.layers))])
+        unused = rf"(model\.)?vision_tower\.(vision_model\.)?({behind})\..*"
+        if config.language.tied:
+            unused += r"|(language_model\.)?lm_head\.weight"
+        return pretrained.load(cls, config, folder, WEIGHT_NAMES, dtype, shapes, unused)
+
+
+def splice(
+    x: Float[Tensor, "batch length dim"], is_image: Shaped[Tensor, "batch length"], tokens: Float[Tensor, "images tokens dim"]
+) -> Float[Tensor, "batch length dim"]:
+    """Put the tokens of all images, in reading order, in the places of the placeholders; everything else stays."""
+    return x.masked_scatter(is_image[..., None], tokens.to(x.dtype))
+
+
+def check_placeholders(is_image: Shaped[Tensor, "batch length"], images: int, image_tokens: int) -> None:
+    """Raise a ``ValueError`` with both numbers unless every image has its placeholders, each row a whole number of images."""
+    placeholders = int(is_image.sum())
+    if placeholders != images * image_tokens:
+        raise ValueError(
+            f"the texts hold {placeholders} image tokens, and {images} images make {images * image_tokens}; "
+            f"write the image token {image_tokens} times for each image, and give the images in the order of the texts"
+        )
+    of_row = is_image.sum(dim=1)
+    if (of_row % image_tokens).any():
+        row = int((of_row % image_tokens).argmax())
+        raise ValueError(f"row {row} holds {of_row[row]} image tokens, and an image has {image_tokens}: an image cannot lie in two rows")
+
+
+@torch.no_grad()
+def _start_attention(model: LanguageModel, config: UnifiedConfig) -> None:
+    for index, block in enumerate(model.blocks):
+        attention = block.attention
+        if config.head_scale is not None:
+            attention.query_norm.weight.fill_(config.head_scale)
+            attention.key_norm.weight.fill_(config.head_scale)
+        if index < config.equal_query_key:
+            query = rearrange(attention.query.weight, "(k group d) dim -> k group d dim", k=attention.key_value_heads, d=attention.head_dim)
+            attention.key.weight.copy_(query[:, 0].flatten(0, 1))
+
+
+# LLaVA's own image encoder, CLIP ViT-L/14 at 336 pixels, where a config.json has no vision_config at all.
+_DEFAULT_VISION = dict(
+    hidden_size=1024, intermediate_size=4096, num_hidden_layers=24, num_attention_heads=16, patch_size=14, image_size=336
+)
+
+
+def config_from_transformers(values: dict[str, Any], folder: PathLike | None = None) -> UnifiedConfig:
+    """Our config from the values of a ``config.json``; what a file leaves out has the default of transformers."""
+    parts = {}
+    for name, kind, default in (("vision_config", "clip_vision_model", _DEFAULT_VISION), ("text_config", "llama", {})):
+        part = default if values.get(name) is None else values[name]
+        if not isinstance(part, dict):
+            raise ValueError(f"config.json has {name} = {part!r}, expected an object with the options of that part")
+        if part.get("model_type", kind) != kind:
+            raise ValueError(
+                f"config.json has {name} of model_type {part['model_type']!r}, which is not implemented; implemented: {kind!r}"
+            )
+        parts[name] = part
+    pretrained.option(values, "projector_hidden_act", "gelu", allowed=("gelu",))
+    pretrained.option(values, "multimodal_projector_bias", True, allowed=(True,))
+    layer = values.get("vision_feature_layer", -2)
+    if isinstance(layer, list) and len(layer) == 1:
+        layer = layer[0]
+    if not isinstance(layer, int) or isinstance(layer, bool):
+        raise ValueError(f"config.json has vision_feature_layer = {layer!r}; only one layer is implemented")
+    strategy = pretrained.option(values, "vision_feature_select_strategy", "default", allowed=("default", "full"))
+    text = dict(parts["text_config"])
+    text["tie_word_embeddings"] = bool(values.get("tie_word_embeddings") or text.get("tie_word_embeddings"))
+    preprocessor = None if folder is None else folder / "preprocessor_config.json"
+    images = clip.config_from_transformers({"vision_config": parts["vision_config"]}, preprocessor)
+    name = "image_token_id" if "image_token_id" in values else "image_token_index"
+    return UnifiedConfig(
+        vision=images.image,
+        language=language_model.config_from_transformers(text),
+        image_token_id=pretrained.option(values, name, 32_000, kind=int),
+        feature_layer=layer,
+        keep_class_token=strategy == "full",
+        image_mean=images.image_mean,
+        image_std=images.image_std,
+    )
+
+
+_VISION = ("vision_tower.vision_model", "model.vision_tower", "model.vision_tower.vision_model", "vision_tower")
+
+# Ours on the left; on the right the names in the files, then those in memory, which transformers 5 also accepts in a file.
+WEIGHT_NAMES: pretrained.WeightNames = {
+    **{
+        name.replace("image_encoder", "vision"): tuple(theirs[0].replace("vision_model", prefix, 1) for prefix in _VISION)
+        for name, theirs in clip.WEIGHT_NAMES.items()
+        if name.startswith("image_encoder.")
+    },
+    "projector.up": ("multi_modal_projector.linear_1", "model.multi_modal_projector.linear_1"),
+    "projector.down": ("multi_modal_projector.linear_2", "model.multi_modal_projector.linear_2"),
+    **language_model.decoder_names(
+        "language_model.", "language_model.model.", "model.language_model.", head=("language_model.lm_head", "lm_head")
+    ),
+}
