@@ -13,7 +13,7 @@ from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForCon
 from minimllm import CLIP, CLIPConfig, LanguageModelConfig, UnifiedConfig, UnifiedMLLM, generate, load
 from minimllm.pretrained import file_names
 from minimllm.shipped import save
-from minimllm.unified import WEIGHT_NAMES
+from minimllm.unified import WEIGHT_NAMES, config_from_transformers
 
 VOCABULARY, IMAGE, TOKENS = 99, 90, 16
 VISION = dict(hidden_size=32, intermediate_size=64, num_hidden_layers=3, num_attention_heads=4, image_size=16, patch_size=4)
@@ -410,6 +410,35 @@ def test_bad_texts_and_images_are_refused(pair):
 def test_configs_that_make_no_model_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         ours_with(**changes)
+
+
+def test_the_sizes_of_llava_1_5_from_its_config():
+    vision = dict(model_type="clip_vision_model", hidden_size=1024, image_size=336, intermediate_size=4096)
+    vision |= dict(num_attention_heads=16, num_hidden_layers=24, patch_size=14, projection_dim=768)
+    text = dict(model_type="llama", max_position_embeddings=4096, rms_norm_eps=1e-5, vocab_size=32064)
+    values = dict(image_token_index=32000, pad_token_id=32001, text_config=text, tie_word_embeddings=False)
+    config = config_from_transformers(values | dict(vision_config=vision))
+    assert config == config_from_transformers(values), "without a vision_config it is the same encoder"
+    assert config.language.pad_token_id == 32001 and config.image_tokens == 576
+    with torch.device("meta"):
+        model = UnifiedMLLM(config)
+    count = {name: sum(p.numel() for p in part.parameters()) for name, part in model.named_children()}
+    last_block, post_layernorm = 12 * 1024**2 + 13 * 1024, 2 * 1024
+    assert count["vision"] == 303_507_456 - last_block - post_layernorm
+    assert count["projector"] == 20_979_712 and count["language_model"] == 6_607_605_760 + 131_334_144
+
+
+def test_an_image_id_outside_the_vocabulary_and_normalisation_from_the_folder(tmp_path):
+    theirs = transformers_llava(tmp_path)
+    ids, images, _ = rows_of("2 I 3")
+    expected = theirs(input_ids=ids, pixel_values=images).logits
+    edit(tmp_path, image_token_index=500)
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(dict(image_mean=[0.5, 0.25, 0.5], image_std=[0.5, 0.5, 0.25])))
+    ours = UnifiedMLLM.from_pretrained(tmp_path)
+    assert largest_difference(ours(ids.masked_fill(ids == IMAGE, 500), images), expected) < 2e-5
+    assert generate(ours, ids.masked_fill(ids == IMAGE, 500), 3, images=images).shape == (1, 24)
+    prepared = ours.picture_inputs(torch.full((1, 3, 20, 30), 0.5))["images"]
+    assert prepared.shape == (1, 3, 16, 16) and prepared[0, :, 0, 0].tolist() == [0.0, 0.5, 0.0]
 
 
 def edit(folder, **values):
