@@ -27,6 +27,8 @@ _HOME = {
     "packed_loss": "packing",
     "GatedCrossAttentionBlock": "blocks",
     "cross_attention_mask": "masks",
+    "LlamaVision": "llama_vision.model",
+    "LlamaVisionConfig": "llama_vision.config",
     "Tiles": "llama_vision.tiles",
     "prepare_tiles": "llama_vision.tiles",
     "ViT": "vit",

@@ -103,3 +103,22 @@ def cross_attention_mask(
     number = torch.arange(images, device=ids.device)
     visible = (number >= first[..., None]) & (number < count[..., None])
     return visible[..., None] & held.to(ids.device)[:, None]
+
+
+def tile_mask(tiles: Shaped[Tensor, "images tiles"], tokens: int, padded: int) -> Bool[Tensor, "images 1 length length"]:
+    """What the tokens of a picture's tiles may attend to in the image encoder of Llama 3.2 Vision: all but padding from padding.
+
+    Only padding is kept from looking at padding. What is real does see it: an empty tile moves the features of the others, in Meta's code
+    and in transformers, and the weights were trained so.
+
+    Args:
+        tiles: 1 on tiles that hold something, 0 on empty ones.
+        tokens: number of tokens of a tile.
+        padded: the same, with the rows of zeros behind them.
+
+    Returns:
+        ``(images, 1, length, length)`` with ``length = tiles * padded``, the same for every head.
+    """
+    place = torch.arange(padded, device=tiles.device)
+    padding = ((tiles == 0)[:, :, None] | (place >= tokens)).flatten(1)
+    return ~(padding[:, :, None] & padding[:, None, :])[:, None]

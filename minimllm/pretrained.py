@@ -165,13 +165,12 @@ def load(
 def file_names(name: str, names: WeightNames) -> list[str]:
     """The names that one of our parameters may have in a file."""
     numbers = re.findall(r"\.(\d+)\.", name)
-    generic = re.sub(r"\.\d+\.", ".{i}.", name)
-    stem, _, suffix = generic.rpartition(".")
-    if generic in names:
-        templates = names[generic]
-    else:
-        templates = tuple(f"{template}.{suffix}" for template in names[stem])
-    return [template.format(i=numbers[0] if numbers else "") for template in templates]
+    for entry in (name, re.sub(r"\.\d+\.", ".{i}.", name)):  # a table may number its layers itself
+        stem, _, suffix = entry.rpartition(".")
+        templates = names.get(entry) or tuple(f"{template}.{suffix}" for template in names.get(stem, ()))
+        if templates:
+            return [template.format(i=numbers[0] if numbers else "") for template in templates]
+    raise KeyError(f"the table of names has no {name}")
 
 
 def enumerate_names(what: str, listed: list[str], most: int = 8) -> str:

@@ -29,6 +29,8 @@ CONFIGS: dict[str, tuple[str, str | None]] = {
     "RotaryScaling": ("minimllm.rotary", None),
     "LanguageModelConfig": ("minimllm.language_model", "LanguageModel"),
     "UnifiedConfig": ("minimllm.unified", "UnifiedMLLM"),
+    "TileEncoderConfig": ("minimllm.llama_vision.vision", None),
+    "LlamaVisionConfig": ("minimllm.llama_vision.model", "LlamaVision"),
 }
 
 

@@ -1,0 +1,159 @@
+"""The sizes of Llama 3.2 Vision, as presets and as read from a ``config.json`` of transformers."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from minimllm import language_model, pretrained
+from minimllm.blocks import check_reference
+from minimllm.clip import MEAN, STD
+from minimllm.language_model import LanguageModelConfig
+from minimllm.llama_vision.tiles import arrangements
+from minimllm.llama_vision.vision import TileEncoderConfig
+
+
+@dataclass(frozen=True)
+class LlamaVisionConfig:
+    """The parts of Llama 3.2 Vision. ``LlamaVisionConfig.tiny(vocab_size=100)`` takes a preset and changes what is named.
+
+    Attributes:
+        vision: the image encoder.
+        language: the decoder, without its cross-attention blocks: Llama 3.1.
+        cross_layers: where the cross-attention blocks stand, numbered from 0 among all blocks.
+        image_token_id: the id that stands for a picture, one for each.
+        extra_tokens: rows of the embedding behind the vocabulary, to which no logits belong; the image token is one of them.
+        reference: whose code is followed where the two depart from each other: ``meta`` or ``transformers``. It changes which states of
+            the image encoder are collected, and what the attention gives a token that may see no picture.
+        image_mean, image_std: by which images in [0, 1] are normalised, per channel.
+    """
+
+    vision: TileEncoderConfig
+    language: LanguageModelConfig
+    cross_layers: tuple[int, ...]
+    image_token_id: int
+    extra_tokens: int = 8
+    reference: str = "meta"
+    image_mean: tuple[float, ...] = MEAN
+    image_std: tuple[float, ...] = STD
+
+    def __post_init__(self):
+        check_reference(self.reference)
+        if len(set(self.cross_layers)) != len(self.cross_layers) or any(not 0 <= number < self.layers for number in self.cross_layers):
+            raise ValueError(
+                f"cross_layers {self.cross_layers} must be different numbers from 0 to {self.layers - 1}: "
+                f"with {self.language.layers} blocks of the language model there are {self.layers}"
+            )
+        if not 0 <= self.image_token_id < self.vocabulary:
+            raise ValueError(f"image_token_id {self.image_token_id} lies outside the embedding of {self.vocabulary} rows")
+        if self.extra_tokens < 0 or (self.extra_tokens and self.language.tied):
+            raise ValueError(f"extra_tokens must be 0 or more, and 0 where the output layer is the embedding; got {self.extra_tokens}")
+
+    @property
+    def layers(self) -> int:
+        """Number of blocks of both kinds."""
+        return self.language.layers + len(self.cross_layers)
+
+    @property
+    def vocabulary(self) -> int:
+        """Number of ids that may stand in a text."""
+        return self.language.vocab_size + self.extra_tokens
+
+    @classmethod
+    def tiny(cls, vocab_size: int, **changes: Any) -> "LlamaVisionConfig":
+        """The course size: up to four tiles of 32 pixels, the course's decoder with a cross-attention block after each but the last."""
+        language = LanguageModelConfig.tiny(vocab_size, start_token_id=1, eos_token_id=3, pad_token_id=0)
+        half = (0.5, 0.5, 0.5)
+        return replace(cls(TileEncoderConfig.tiny(), language, (1, 3), 2, extra_tokens=0, image_mean=half, image_std=half), **changes)
+
+    @classmethod
+    def llama_3_2_11b(cls, **changes: Any) -> "LlamaVisionConfig":
+        """Llama 3.2 11B Vision: 10,670,220,835 parameters, 8,030,261,248 of them those of Llama 3.1 8B."""
+        language = LanguageModelConfig.llama_3_1_8b(start_token_id=128_000, eos_token_id=128_001, pad_token_id=128_004)
+        return replace(cls(TileEncoderConfig(), language, tuple(range(3, 40, 5)), 128_256), **changes)
+
+    @classmethod
+    def llama_3_2_90b(cls, **changes: Any) -> "LlamaVisionConfig":
+        """Llama 3.2 90B Vision: 88,593,355,323 parameters, with the image encoder of the 11B model."""
+        language = replace(cls.llama_3_2_11b().language, dim=8192, layers=80, heads=64, mlp_dim=28_672)
+        return cls.llama_3_2_11b(**{"language": language, "cross_layers": tuple(range(3, 100, 5)), **changes})
+
+
+# What a text_config may leave out, where transformers takes another value than for Llama.
+TEXT_DEFAULTS = dict(
+    vocab_size=128_256,
+    num_hidden_layers=40,
+    num_key_value_heads=8,
+    intermediate_size=14_336,
+    rms_norm_eps=1e-5,
+    max_position_embeddings=131_072,
+    rope_theta=500_000.0,
+    eos_token_id=128_001,
+    pad_token_id=128_004,
+    bos_token_id=128_000,
+)
+
+
+def config_from_transformers(values: dict[str, Any], preprocessor: Path | None = None, reference: str = "meta") -> LlamaVisionConfig:
+    """Our config from the values of a ``config.json``; what a file leaves out has the default of transformers."""
+    text = TEXT_DEFAULTS | section(values, "text_config", "mllama_text_model")
+    cross_layers = text.get("cross_attention_layers")
+    cross_layers = tuple(range(3, 40, 5)) if cross_layers is None else tuple(cross_layers)
+    number = pretrained.option(text, "num_hidden_layers", 40, kind=int)
+    if any(not 0 <= layer < number for layer in cross_layers):
+        raise ValueError(f"config.json has cross_attention_layers = {list(cross_layers)} among num_hidden_layers = {number}")
+    for name, only in (("dropout", 0), ("tie_word_embeddings", False)):
+        pretrained.option(text, name, only, allowed=(only,))
+    heads, dim = (
+        pretrained.option(text, name, default, kind=int) for name, default in (("num_attention_heads", 32), ("hidden_size", 4096))
+    )
+    if text.get("head_dim") not in (None, dim // heads):
+        raise ValueError(f"config.json has head_dim = {text['head_dim']!r}, which is not implemented; implemented: {dim // heads}")
+    language = language_model.config_from_transformers(text)
+    normalisation = pretrained.read_json(preprocessor) if preprocessor is not None and preprocessor.exists() else {}
+    return LlamaVisionConfig(
+        vision=vision_from_transformers(section(values, "vision_config", "mllama_vision_model")),
+        language=replace(language, layers=number - len(set(cross_layers))),
+        cross_layers=tuple(sorted(set(cross_layers))),
+        image_token_id=pretrained.option(values, "image_token_index", values.get("image_token_id", 128_256), kind=int),
+        reference=reference,
+        **{name: tuple(normalisation[name]) for name in ("image_mean", "image_std") if name in normalisation},
+    )
+
+
+def vision_from_transformers(values: dict[str, Any]) -> TileEncoderConfig:
+    """The image encoder of a ``config.json``."""
+    pretrained.option(values, "hidden_act", "gelu", allowed=("gelu",))
+    collected = values.get("intermediate_layers_indices")
+    config = TileEncoderConfig(
+        tile_size=pretrained.option(values, "image_size", 448, kind=int),
+        patch_size=pretrained.option(values, "patch_size", 14, kind=int),
+        channels=pretrained.option(values, "num_channels", 3, kind=int),
+        dim=pretrained.option(values, "hidden_size", 1280, kind=int),
+        layers=pretrained.option(values, "num_hidden_layers", 32, kind=int),
+        global_layers=pretrained.option(values, "num_global_layers", 8, kind=int),
+        heads=pretrained.option(values, "attention_heads", values.get("num_attention_heads", 16), kind=int),
+        mlp_dim=pretrained.option(values, "intermediate_size", 5120, kind=int),
+        collected=(3, 7, 15, 23, 30) if collected is None else tuple(collected),
+        max_tiles=pretrained.option(values, "max_num_tiles", 4, kind=int),
+        norm_eps=pretrained.option(values, "norm_eps", 1e-5, kind=float),
+    )
+    width = pretrained.option(values, "vision_output_dim", 7680, kind=int)
+    if width != config.features:
+        parts = f"{1 + len(config.collected)} states of {config.dim} numbers"
+        raise ValueError(f"config.json has vision_output_dim = {width}, and {parts} make {config.features}")
+    grids = values.get("supported_aspect_ratios")
+    if grids is not None and [tuple(grid) for grid in grids] != arrangements(config.max_tiles):
+        implemented = [list(grid) for grid in arrangements(config.max_tiles)]
+        raise ValueError(f"config.json has supported_aspect_ratios = {grids}, which is not implemented; implemented: {implemented}")
+    return config
+
+
+def section(values: dict[str, Any], name: str, kind: str) -> dict[str, Any]:
+    """A part of a config, which must be of this ``model_type``."""
+    part = values.get(name)
+    part = {} if part is None else part
+    if not isinstance(part, dict):
+        raise ValueError(f"config.json has {name} = {part!r}, expected an object")
+    if part.get("model_type", kind) != kind:
+        raise ValueError(f"config.json has {name} of model_type {part['model_type']!r}, which is not implemented; implemented: {kind!r}")
+    return part

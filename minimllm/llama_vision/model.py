@@ -1,0 +1,222 @@
+"""Llama 3.2 Vision: a Llama with gated cross-attention to the tiles of pictures, equal to ``MllamaForConditionalGeneration``."""
+
+from collections.abc import Sequence
+from os import PathLike
+
+import torch
+from einops import rearrange
+from jaxtyping import Float, Int, Shaped
+from PIL import Image
+from torch import Tensor, nn
+
+from minimllm import pretrained
+from minimllm.attention import KeyValueCache
+from minimllm.blocks import GatedCrossAttentionBlock
+from minimllm.language_model import DECODER_NAMES, Cache, LanguageModel
+from minimllm.llama_vision.config import LlamaVisionConfig, config_from_transformers
+from minimllm.llama_vision.pictures import check_tiles, read
+from minimllm.llama_vision.tiles import Tiles, arrangements, prepare_tiles
+from minimllm.llama_vision.vision import TileEncoder
+from minimllm.text_encoder import check_ids
+
+
+class LlamaVision(nn.Module):
+    """An image encoder, a linear layer, and a decoder with blocks between its own in which each token looks at its pictures.
+
+    Args:
+        config: the sizes.
+        seed: of the random weights; the global random state is neither read nor changed.
+    """
+
+    placeholders = 1  # ids that stand for a picture in a text
+
+    def __init__(self, config: LlamaVisionConfig, seed: int = 0):
+        super().__init__()
+        self.config, language = config, config.language
+        self.vision = TileEncoder(config.vision, seed, config.reference)
+        self.language_model = LanguageModel(language, seed)
+        heads = dict(key_value_heads=language.key_value_heads, head_dim=language.head_dim, normalise_heads=language.norm_eps)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            if config.extra_tokens:
+                self.language_model.tokens = nn.Embedding(config.vocabulary, language.dim)
+                nn.init.normal_(self.language_model.tokens.weight, std=language.embedding_std)
+            self.projector = nn.Linear(config.vision.features, language.dim)
+            self.cross_blocks = nn.ModuleList(
+                GatedCrossAttentionBlock(
+                    language.dim, language.heads, language.mlp_dim, norm_eps=language.norm_eps, reference=config.reference, **heads
+                )
+                for _ in config.cross_layers
+            )
+
+    @property
+    def image_token_id(self) -> int:
+        return self.config.image_token_id
+
+    def new_cache(self) -> Cache:
+        """An empty cache for :meth:`forward`, which fills it: a layer for every block, of both kinds, in their order."""
+        return Cache([KeyValueCache() for _ in range(self.config.layers)])
+
+    def prepare_tiles(self, images: Sequence[Sequence[Image.Image]]) -> Tiles | None:
+        """The pictures of every sample, cut and normalised as the config says, by :func:`~minimllm.llama_vision.tiles.prepare_tiles`."""
+        config = self.config
+        return prepare_tiles(images, config.vision.tile_size, config.vision.max_tiles, config.image_mean, config.image_std)
+
+    def encode(self, tiles: Tiles) -> Float[Tensor, "batch images tiles tokens dim"]:
+        """What the cross-attention blocks look at: the projected features, ``(batch, images, tiles, 1 + patches, dim)``.
+
+        Where a sample has fewer pictures than others, ``reference="meta"`` has zeros, which no token ever sees; ``"transformers"`` encodes
+        these places as well, because there the tokens that see no picture look at everything.
+        """
+        pixels, weight = tiles.pixel_values, self.projector.weight
+        there = tiles.aspect_ratio_ids > 0
+        if self.config.reference == "transformers":
+            there = torch.ones_like(there)
+        features = self.vision(pixels[there].to(weight.dtype), tiles.aspect_ratio_ids[there], tiles.aspect_ratio_mask[there])
+        features = self.projector(features)
+        if bool(there.all()):
+            return features.unflatten(0, there.shape)
+        return features.new_zeros(*there.shape, *features.shape[1:]).index_put((there,), features)
+
+    def forward(
+        self,
+        ids: Int[Tensor, "batch length"],
+        tiles: Tiles | None = None,
+        mask: Shaped[Tensor, "batch length"] | None = None,
+        cache: Cache | None = None,
+        only_last: bool = False,
+    ) -> Float[Tensor, "batch places vocab"]:
+        """``(batch, length)`` token ids and pictures -> ``(batch, length, vocab)`` logits.
+
+        Args:
+            ids: token ids, with one ``image_token_id`` for each picture; with a cache, the new ones only.
+            tiles: of :func:`~minimllm.llama_vision.tiles.prepare_tiles`; with a cache, of the pictures in these ids.
+            mask: 1 on real tokens, 0 on padding, which may stand on either side.
+            cache: of :meth:`new_cache`; extended in place. New tokens see what the last one saw, until a new picture comes.
+            only_last: the logits of the last place alone, ``(batch, 1, vocab)``.
+
+        Raises:
+            ValueError: another number of image tokens than of pictures in a row, tiles that do not fit the config, and what the decoder
+                refuses.
+        """
+        check_ids(ids, mask, self.config.vocabulary, self.config.language.context_length)
+        if tiles is not None:
+            check_tiles(tiles, ids, self.config)
+        pictures = read(ids, tiles, cache)
+        visible = pictures.visible(ids.shape[1], self.config)
+        context = None if tiles is None else rearrange(self.encode(tiles), "b images tiles tokens d -> b (images tiles tokens) d")
+        x = self.language_model.tokens(ids)
+        attend, rotary = self.language_model.prepare(x, mask, cache)
+        if cache is not None:
+            cache.pictures["read"] = pictures
+        layers = [None] * self.config.layers if cache is None else cache.layers
+        own, cross = iter(self.language_model.blocks), iter(self.cross_blocks)
+        for number, layer in enumerate(layers):
+            if number in self.config.cross_layers:
+                x = next(cross)(x, context, visible, layer)
+            else:
+                x = next(own)(x, attend, rotary, layer)
+        x = self.language_model.norm(x)
+        return self.language_model.logits(x[:, -1:] if only_last else x)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | PathLike, dtype: torch.dtype | None = None, reference: str = "meta") -> "LlamaVision":
+        """Load a folder (or hub name) written by ``MllamaForConditionalGeneration.save_pretrained``.
+
+        Args:
+            folder: the folder, with ``config.json`` and safetensors, or the name of a repository on the Hugging Face hub.
+            dtype: of the weights; ``None`` keeps the files'.
+            reference: ``meta`` for what the released weights were trained with, ``transformers`` to get the numbers of transformers 5.
+
+        Raises:
+            ValueError: another kind of model, an option that is not implemented, a missing, unexpected or wrongly shaped
+                tensor, a damaged file; the message names it.
+        """
+        folder = pretrained.resolve(folder)
+        values = pretrained.read_config(folder, model_type="mllama")
+        config = config_from_transformers(values, folder / "preprocessor_config.json", reference)
+        return pretrained.load(cls, config, folder, weight_names(config), dtype, file_shapes(config))
+
+
+def file_shapes(config: LlamaVisionConfig) -> dict[str, tuple[int, ...]]:
+    """Our name -> shape in the files, where they fold the same numbers otherwise."""
+    vision = config.vision
+    grids = len(arrangements(vision.max_tiles)) + 1
+    return {
+        "vision.patches.projection.weight": (vision.dim, vision.channels, vision.patch_size, vision.patch_size),
+        "vision.positions.table": (grids, vision.max_tiles * vision.tokens * vision.dim),
+        "vision.pre_tile.table": (grids, vision.max_tiles * vision.dim),
+        "vision.post_tile.table": (grids, vision.max_tiles * vision.dim),
+    }
+
+
+VISION_NAMES = {
+    "class_token": "class_embedding",
+    "patches.projection": "patch_embedding",
+    "positions.gate": "gated_positional_embedding.gate",
+    "positions.local": "gated_positional_embedding.embedding",
+    "positions.table": "gated_positional_embedding.tile_embedding.weight",
+    "pre_tile.gate": "pre_tile_positional_embedding.gate",
+    "pre_tile.table": "pre_tile_positional_embedding.embedding.weight",
+    "post_tile.gate": "post_tile_positional_embedding.gate",
+    "post_tile.table": "post_tile_positional_embedding.embedding.weight",
+    "pre_norm": "layernorm_pre",
+    "norm": "layernorm_post",
+}
+VISION_BLOCK_NAMES = {
+    "attention_norm": "input_layernorm",
+    "attention.query": "self_attn.q_proj",
+    "attention.key": "self_attn.k_proj",
+    "attention.value": "self_attn.v_proj",
+    "attention.output": "self_attn.o_proj",
+    "attention_gate": "gate_attn",
+    "mlp_norm": "post_attention_layernorm",
+    "mlp.up": "mlp.fc1",
+    "mlp.down": "mlp.fc2",
+    "mlp_gate": "gate_ffn",
+}
+CROSS_BLOCK_NAMES = {
+    "attention_norm": "input_layernorm",
+    "attention.query": "cross_attn.q_proj",
+    "attention.key": "cross_attn.k_proj",
+    "attention.value": "cross_attn.v_proj",
+    "attention.output": "cross_attn.o_proj",
+    "attention.query_norm": "cross_attn.q_norm",
+    "attention.key_norm": "cross_attn.k_norm",
+    "attention_gate": "cross_attn_attn_gate",
+    "mlp_norm": "post_attention_layernorm",
+    "mlp.gate": "mlp.gate_proj",
+    "mlp.up": "mlp.up_proj",
+    "mlp.down": "mlp.down_proj",
+    "mlp_gate": "cross_attn_mlp_gate",
+}
+
+
+def weight_names(config: LlamaVisionConfig) -> pretrained.WeightNames:
+    """Our names and those in the files, first as on disk, then as in memory.
+
+    In the files, blocks of both kinds are numbered through; ours are two lists, and the decoder's own blocks stand as in Llama 3.1.
+    """
+    table = {f"vision.{ours}": f"vision_model.{theirs}" for ours, theirs in VISION_NAMES.items()}
+    for ours, theirs in VISION_BLOCK_NAMES.items():
+        table[f"vision.blocks.{{i}}.{ours}"] = f"vision_model.transformer.layers.{{i}}.{theirs}"
+        table[f"vision.global_blocks.{{i}}.{ours}"] = f"vision_model.global_transformer.layers.{{i}}.{theirs}"
+    table = {ours: (theirs, f"model.{theirs}") for ours, theirs in table.items()}
+    table["projector"] = ("multi_modal_projector", "model.multi_modal_projector")
+    decoders = ("language_model.model.", "model.language_model.")
+
+    def add(ours: str, theirs: str) -> None:
+        table[ours] = tuple(prefix + theirs for prefix in decoders)
+
+    own = [number for number in range(config.layers) if number not in config.cross_layers]
+    for ours, theirs in DECODER_NAMES.items():
+        if "{i}" not in ours:
+            add(f"language_model.{ours}", theirs)
+            continue
+        for index, number in enumerate(own):
+            add(f"language_model.{ours.format(i=index)}", theirs.format(i=number))
+    for ours, theirs in CROSS_BLOCK_NAMES.items():
+        for index, number in enumerate(sorted(config.cross_layers)):
+            add(f"cross_blocks.{index}.{ours}", f"layers.{number}.{theirs}")
+    table["language_model.head"] = ("language_model.lm_head", "lm_head")
+    return table
