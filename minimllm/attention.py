@@ -6,6 +6,8 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from minimllm.norms import RMSNorm
+
 Rotary = tuple[Float[Tensor, "*batch length head_dim"], Float[Tensor, "*batch length head_dim"]]
 
 
@@ -13,18 +15,45 @@ class KeyValueCache:
     """Keys and values of one attention, kept between calls so that each token is projected once.
 
     Self-attention appends those of the new tokens; cross-attention stores those of its context at the first call and reuses them.
+
+    Attributes:
+        keys, values: all that is kept, ``(batch, heads, length, head_dim)``; ``None`` before the first call.
     """
 
     def __init__(self):
         self.keys: Tensor | None = None
         self.values: Tensor | None = None
+        self._rooms: list[_Room] | None = None
 
     def extend(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Append along the length, ``(batch, heads, length, head_dim)``, and return all that is kept."""
-        if self.keys is not None:
-            keys, values = torch.cat([self.keys, keys], dim=2), torch.cat([self.values, values], dim=2)
-        self.keys, self.values = keys, values
-        return keys, values
+        if self.keys is None:
+            self.keys, self.values = keys, values
+        elif torch.is_grad_enabled():  # what a backward pass may need must not be written over
+            self.keys, self.values = torch.cat([self.keys, keys], dim=2), torch.cat([self.values, values], dim=2)
+        else:
+            self._rooms = self._rooms or [_Room(), _Room()]
+            self.keys, self.values = self._rooms[0].append(self.keys, keys), self._rooms[1].append(self.values, values)
+        return self.keys, self.values
+
+
+class _Room:
+    """Memory for more tokens than there are yet, so that a new token is written behind the others instead of copying them all."""
+
+    def __init__(self):
+        self.memory: Tensor | None = None
+        self.kept: Tensor | None = None  # what lies in it now
+
+    def append(self, kept: Tensor, new: Tensor) -> Tensor:
+        past, length = kept.shape[2], kept.shape[2] + new.shape[2]
+        if kept.shape[0] != new.shape[0]:
+            raise ValueError(f"the cache holds {kept.shape[0]} rows, and the new tokens are {new.shape[0]}; make a new cache")
+        if kept is not self.kept or length > self.memory.shape[2]:
+            self.memory = kept.new_empty(*kept.shape[:2], length + length // 4 + 32, kept.shape[3])
+            self.memory[:, :, :past] = kept
+        self.memory[:, :, past:length] = new
+        self.kept = self.memory[:, :, :length]
+        return self.kept
 
 
 def rotate(x: Float[Tensor, "batch heads length head_dim"], rotary: Rotary) -> Float[Tensor, "batch heads length head_dim"]:
@@ -32,9 +61,9 @@ def rotate(x: Float[Tensor, "batch heads length head_dim"], rotary: Rotary) -> F
 
     ``rotary`` is ``(cosine, sine)``, each ``(length, head_dim)`` or ``(batch, length, head_dim)``, the angles repeated in both halves.
     """
-    cosine, sine = (angle.unsqueeze(-3) for angle in rotary)
+    cosine, sine = rotary if rotary[0].ndim == 2 else (angle.unsqueeze(-3) for angle in rotary)
     first, second = x.chunk(2, dim=-1)
-    return (x * cosine + torch.cat([-second, first], dim=-1) * sine).to(x.dtype)
+    return torch.addcmul(x * cosine, torch.cat([-second, first], dim=-1), sine).to(x.dtype)
 
 
 class Attention(nn.Module):
@@ -79,8 +108,8 @@ class Attention(nn.Module):
         self.key = nn.Linear(context_dim, key_value_heads * head_dim, bias=bias)
         self.value = nn.Linear(context_dim, key_value_heads * head_dim, bias=bias)
         self.output = nn.Linear(heads * head_dim, dim, bias=bias if output_bias is None else output_bias)
-        self.query_norm = nn.Identity() if normalise_heads is None else nn.RMSNorm(head_dim, eps=normalise_heads)
-        self.key_norm = nn.Identity() if normalise_heads is None else nn.RMSNorm(head_dim, eps=normalise_heads)
+        self.query_norm = nn.Identity() if normalise_heads is None else RMSNorm(head_dim, eps=normalise_heads)
+        self.key_norm = nn.Identity() if normalise_heads is None else RMSNorm(head_dim, eps=normalise_heads)
 
     def project(self, x, context=None, rotary=None, cache=None) -> tuple[Tensor, Tensor, Tensor]:
         """Queries ``(batch, heads, length, head_dim)``, keys and values ``(batch, key_value_heads, keys, head_dim)``."""

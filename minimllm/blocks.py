@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from minimllm.attention import Attention, KeyValueCache, Rotary
+from minimllm.norms import RMSNorm
 
 
 def quick_gelu(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
@@ -116,11 +117,11 @@ class DecoderBlock(nn.Module):
         normalise_heads: float | None = None,
     ):
         super().__init__()
-        self.attention_norm = nn.RMSNorm(dim, eps=norm_eps)
+        self.attention_norm = RMSNorm(dim, eps=norm_eps)
         self.attention = Attention(
             dim, heads, key_value_heads=key_value_heads, head_dim=head_dim, bias=False, normalise_heads=normalise_heads
         )
-        self.mlp_norm = nn.RMSNorm(dim, eps=norm_eps)
+        self.mlp_norm = RMSNorm(dim, eps=norm_eps)
         self.mlp = SwiGLU(dim, mlp_dim)
 
     def forward(
@@ -171,10 +172,10 @@ class GatedCrossAttentionBlock(nn.Module):
         check_reference(reference)
         self.reference = reference
         sizes = dict(key_value_heads=key_value_heads, head_dim=head_dim, context_dim=context_dim)
-        self.attention_norm = nn.RMSNorm(dim, eps=norm_eps)
+        self.attention_norm = RMSNorm(dim, eps=norm_eps)
         self.attention = Attention(dim, heads, **sizes, bias=False, normalise_heads=normalise_heads)
         self.attention_gate = nn.Parameter(torch.zeros(1))
-        self.mlp_norm = None if mlp_dim is None else nn.RMSNorm(dim, eps=norm_eps)
+        self.mlp_norm = None if mlp_dim is None else RMSNorm(dim, eps=norm_eps)
         self.mlp = None if mlp_dim is None else SwiGLU(dim, mlp_dim)
         self.mlp_gate = None if mlp_dim is None else nn.Parameter(torch.zeros(1))
 

@@ -12,7 +12,8 @@ from minimllm import pretrained
 from minimllm.attention import KeyValueCache, Rotary
 from minimllm.blocks import DecoderBlock
 from minimllm.masks import causal_mask, check_mask
-from minimllm.rotary import RotaryScaling, rotary_angles, rotary_frequencies
+from minimllm.norms import RMSNorm
+from minimllm.rotary import RotaryScaling, RotaryTable
 from minimllm.text_encoder import check_ids
 
 
@@ -127,10 +128,11 @@ class LanguageModel(nn.Module):
                 )
                 for _ in range(config.layers)
             )
-            self.norm = nn.RMSNorm(config.dim, eps=config.norm_eps)
+            self.norm = RMSNorm(config.dim, eps=config.norm_eps)
             self.head = nn.Linear(config.dim, config.vocab_size, bias=False)
             if config.tied:
                 self.head.weight = self.tokens.weight
+        self.angles = RotaryTable(self.blocks[0].attention.head_dim, config.rotary_base, config.rotary_scaling)
 
     def new_cache(self) -> Cache:
         """An empty cache for :meth:`forward`, which fills it."""
@@ -163,17 +165,11 @@ class LanguageModel(nn.Module):
                 mask = cache.mask = torch.cat([ones if cache.mask is None else cache.mask, new], dim=1)
             cache.length += length
         if attend is None and (length > 1 or mask is not None):
-            attend = causal_mask(past + length, x.device)[past:]
+            attend = causal_mask(length, x.device, past)
             if mask is not None:
                 # Padding attends to itself, so that its softmax has something to sum over; nobody attends to padding.
-                own = torch.eye(past + length, dtype=torch.bool, device=x.device)[past:]
-                attend = attend & mask[:, None, None, :] | own
-        if positions is None:
-            positions = torch.arange(past, past + length, device=x.device)
-        config = self.config
-        head_dim = self.blocks[0].attention.head_dim
-        frequencies = rotary_frequencies(head_dim, config.rotary_base, config.rotary_scaling, x.device)
-        return attend, rotary_angles(positions, frequencies, x.dtype)
+                attend = attend & mask[:, None, None, :] | attend.triu(past)
+        return attend, self.angles(past, length, x.dtype, x.device) if positions is None else self.angles.at(positions, x.dtype)
 
     def decode(
         self,

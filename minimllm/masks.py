@@ -8,9 +8,9 @@ from jaxtyping import Bool, Int, Shaped
 from torch import Tensor
 
 
-def causal_mask(length: int, device: torch.device | str | None = None) -> Bool[Tensor, "length length"]:
-    """Row ``i`` is what token ``i`` may attend to: itself and the tokens before it."""
-    return torch.ones(length, length, dtype=torch.bool, device=device).tril()
+def causal_mask(length: int, device: torch.device | str | None = None, past: int = 0) -> Bool[Tensor, "length keys"]:
+    """Row ``i`` is what token ``i`` may attend to: itself and the tokens before it, the ``past`` ones in a cache among them."""
+    return torch.ones(length, past + length, dtype=torch.bool, device=device).tril(past)
 
 
 def padding_mask(mask: Shaped[Tensor, "batch length"]) -> Bool[Tensor, "batch 1 1 length"]:

@@ -63,3 +63,27 @@ def rotary_angles(
     angles = positions.float()[..., None] * frequencies
     angles = torch.cat([angles, angles], dim=-1)
     return angles.cos().to(dtype), angles.sin().to(dtype)
+
+
+class RotaryTable:
+    """The angles of the positions 0, 1, 2, ..., computed once and looked up afterwards, the table growing with the texts.
+
+    Args:
+        head_dim, base, scaling: as of :func:`rotary_frequencies`.
+    """
+
+    def __init__(self, head_dim: int, base: float = 10_000.0, scaling: RotaryScaling | None = None):
+        self.options = (head_dim, base, scaling)
+        self.table: Rotary | None = None
+
+    def __call__(self, past: int, length: int, dtype: torch.dtype, device: torch.device) -> Rotary:
+        """Cosines and sines of the positions from ``past``, ``(length, head_dim)`` each."""
+        table = self.table
+        if table is None or len(table[0]) < past + length or table[0].dtype != dtype or table[0].device != device:
+            with torch.inference_mode(False):  # else it could not be used in training afterwards
+                table = self.table = self.at(torch.arange(max(64, 2 * (past + length)), device=device), dtype)
+        return table[0][past : past + length], table[1][past : past + length]
+
+    def at(self, positions: Num[Tensor, "*batch length"], dtype: torch.dtype) -> Rotary:
+        """Cosines and sines of any positions, ``(*batch, length, head_dim)`` each."""
+        return rotary_angles(positions, rotary_frequencies(*self.options, positions.device), dtype)

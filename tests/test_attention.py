@@ -72,6 +72,31 @@ def test_cross_attention_projects_its_context_once():
     assert torch.equal(attention(second, context, cache=cache), attention(second, context)) and cache.keys is kept
 
 
+def test_the_cache_writes_new_tokens_behind_the_others_without_copying_them():
+    cache, parts = KeyValueCache(), torch.randn(40, 2, 3, 1, 4)
+    with torch.no_grad():
+        memory = [cache.extend(part, part + 1)[0].data_ptr() for part in parts]
+    assert torch.equal(cache.keys, torch.cat(list(parts), dim=2)) and torch.equal(cache.values, cache.keys + 1)
+    assert len(set(memory)) <= 4, "room for more tokens is made three times at most"
+    cache.keys, cache.values = cache.keys[:, :, :7], cache.values[:, :, :7]  # back to the first tokens
+    with torch.no_grad():
+        assert torch.equal(cache.extend(parts[0], parts[0])[0], torch.cat([*parts[:7], parts[0]], dim=2))
+
+
+def test_the_cache_leaves_what_a_backward_pass_needs():
+    parts, cache = torch.randn(3, 1, 2, 1, 4, requires_grad=True), KeyValueCache()
+    total = sum(cache.extend(part, part)[0].square().sum() for part in parts)
+    total.backward()
+    assert torch.allclose(parts.grad, 2 * parts * torch.tensor([3.0, 2.0, 1.0]).view(3, 1, 1, 1, 1))
+
+
+def test_a_cache_of_other_rows_is_refused():
+    cache = KeyValueCache()
+    with torch.no_grad(), pytest.raises(ValueError, match="3 rows.*are 1"):
+        cache.extend(torch.zeros(3, 2, 1, 4), torch.zeros(3, 2, 1, 4))
+        cache.extend(torch.zeros(1, 2, 1, 4), torch.zeros(1, 2, 1, 4))
+
+
 def test_equals_the_self_attention_of_llama():
     config = LlamaConfig(hidden_size=32, num_attention_heads=4, num_key_value_heads=2, attn_implementation="eager")
     theirs = randomise(LlamaAttention(config, layer_idx=0))

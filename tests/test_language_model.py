@@ -7,9 +7,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from support import largest_difference, randomise, unchecked
 from transformers import LlamaConfig, LlamaForCausalLM
+from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from minimllm import LanguageModel, LanguageModelConfig, load
-from minimllm.rotary import RotaryScaling, rotary_angles, rotary_frequencies
+from minimllm.norms import RMSNorm
+from minimllm.rotary import RotaryScaling, RotaryTable, rotary_angles, rotary_frequencies
 from minimllm.shipped import save
 
 SIZES = dict(
@@ -144,7 +146,7 @@ def test_other_precisions_stay_close(tmp_path):
     with torch.no_grad():
         expected = theirs(ids).logits
         exact = LanguageModel.from_pretrained(tmp_path, torch.float64)(ids)
-        assert largest_difference(exact, theirs.double()(ids).logits) < 3e-6, "theirs computes its norms in float32 all the same"
+        assert largest_difference(exact, theirs.double()(ids).logits) < 1e-6, "both compute their norms in float32 all the same"
         low = LanguageModel.from_pretrained(tmp_path, torch.bfloat16)
         assert low.tokens.weight.dtype == torch.bfloat16
         other = theirs.bfloat16()(ids).logits.float()
@@ -294,3 +296,22 @@ def test_a_tied_head_is_the_embedding_table_itself_also_in_folders(tmp_path):
     save(tmp_path / "untied", untied, None, {})
     again, _ = load(tmp_path / "untied")
     assert again.config == untied.config and torch.equal(again.head.weight, untied.head.weight)
+
+
+def test_looked_up_angles_are_those_of_the_positions_whatever_was_asked_before():
+    table = RotaryTable(8, 100.0, RotaryScaling(original_length=16))
+    with torch.inference_mode():
+        table(0, 3, torch.float32, torch.device("cpu"))
+    assert not table.table[0].is_inference(), "else a training step afterwards would fail"
+    for past, length, dtype in ((0, 5, torch.float32), (60, 300, torch.float32), (2, 3, torch.bfloat16), (0, 700, torch.float32)):
+        found = table(past, length, dtype, torch.device("cpu"))
+        expected = rotary_angles(torch.arange(past, past + length), rotary_frequencies(8, 100.0, RotaryScaling(original_length=16)), dtype)
+        assert all(torch.equal(*each) and each[0].dtype == dtype for each in zip(found, expected, strict=True))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
+def test_the_norm_is_that_of_llama_bit_for_bit(dtype):
+    ours, theirs = (randomise(norm).to(dtype) for norm in (RMSNorm(96, eps=1e-3), LlamaRMSNorm(96, eps=1e-3)))
+    x = (3 * torch.randn(4, 7, 96)).to(dtype)
+    with torch.no_grad():
+        assert torch.equal(ours(x), theirs(x))
