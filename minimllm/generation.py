@@ -75,14 +75,16 @@ def generate(
         if model.image_token_id is not None and model.image_token_id < logits.shape[-1]:
             logits[:, model.image_token_id] = float("-inf")
         token = choose(logits, temperature, top_k, top_p, generator)
+        # A row that has ended goes on unread: what the model gets need not be the padding, whose id may be no word of its vocabulary.
+        written.append(token if eos_token_id is None else token.masked_fill(ended, pad_token_id))
         if eos_token_id is not None:
-            token = token.masked_fill(ended, pad_token_id)
-            ended |= token == eos_token_id
-        written.append(token)
+            ended = ended | (token == eos_token_id)
         if len(written) == max_new_tokens or (eos_token_id is not None and bool(ended.all())):
             return torch.cat([ids, torch.stack(written, dim=1)], dim=1)
         if use_cache:
-            logits = model(token[:, None], cache=cache, **short)[:, -1]
+            with torch.inference_mode():  # a little faster still than without gradients
+                logits = model(token[:, None], cache=cache, **short)[:, -1]
+            logits = logits.clone()  # an ordinary tensor again
         else:
             text = torch.cat([text, token[:, None]], dim=1)
             real = None if real is None else torch.cat([real, real.new_ones(len(real), 1)], dim=1)
@@ -110,7 +112,9 @@ def next_probabilities(
     ``top_p`` counts the probabilities that ``top_k`` has left, and always leaves the likeliest token. Of equally likely tokens at the
     border, those with the lower id stay.
     """
-    probabilities, order = (logits.float() / temperature).sort(dim=-1, descending=True, stable=True)
+    logits = logits.float()
+    logits = (logits - logits.amax(dim=-1, keepdim=True)) / temperature  # at most 0, so that no temperature is too low for the exponential
+    probabilities, order = logits.sort(dim=-1, descending=True, stable=True)
     if top_k is not None:
         probabilities[:, top_k:] = float("-inf")
     probabilities = probabilities.softmax(dim=-1)
@@ -140,6 +144,8 @@ def _padding_in_front(ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
 def _check(ids: Tensor, mask: Tensor | None, max_new_tokens: int, temperature: float, top_k: int | None, top_p: float | None) -> None:
     if ids.ndim != 2 or 0 in ids.shape:
         raise ValueError(f"expected prompts of shape (batch, length) with at least one token, got {tuple(ids.shape)}")
+    if ids.is_floating_point() or ids.dtype == torch.bool:
+        raise ValueError(f"expected integer token ids, got {ids.dtype}")
     if mask is not None:
         check_mask(mask)
         if mask.shape != ids.shape:
@@ -147,11 +153,11 @@ def _check(ids: Tensor, mask: Tensor | None, max_new_tokens: int, temperature: f
         if not mask.bool().any(dim=1).all():
             row = int(mask.bool().any(dim=1).int().argmin())
             raise ValueError(f"prompt {row} is empty: its mask has no real token; start it with a start token")
-    if max_new_tokens < 0:
-        raise ValueError(f"max_new_tokens must be 0 or more, got {max_new_tokens}")
+    if max_new_tokens != int(max_new_tokens) or max_new_tokens < 0:
+        raise ValueError(f"max_new_tokens must be a whole number, 0 or more, got {max_new_tokens}")
     if not 0 <= temperature < float("inf"):
         raise ValueError(f"temperature must be 0 (greedy) or above, and finite, got {temperature}")
-    if top_k is not None and top_k < 1:
-        raise ValueError(f"top_k must be 1 or more, got {top_k}")
+    if top_k is not None and (top_k != int(top_k) or top_k < 1):
+        raise ValueError(f"top_k must be a whole number, 1 or more, got {top_k}")
     if top_p is not None and not 0 < top_p <= 1:
         raise ValueError(f"top_p must lie in (0, 1], got {top_p}")

@@ -84,6 +84,26 @@ def test_the_padding_is_the_configs_or_the_end_token():
     assert generate(told, prompts(), 20, eos_token_id=end)[0, 10] == 7
 
 
+@pytest.mark.parametrize("use_cache", [True, False])
+def test_the_padding_need_not_be_a_word_of_the_vocabulary(use_cache):
+    end = int(generate(MODEL, prompts(), 20)[0, 9])
+    written = generate(MODEL, prompts(), 20, eos_token_id=end, pad_token_id=-100, use_cache=use_cache)
+    usual = generate(MODEL, prompts(), 20, eos_token_id=end, pad_token_id=39)
+    assert written[0, 10] == -100 and torch.equal(written.masked_fill(written == -100, 39), usual)
+
+
+def test_a_model_that_has_written_goes_on_learning():
+    model = LanguageModel(LanguageModelConfig.tiny(40, context_length=300))
+    written = generate(model, prompts(), 100)
+    torch.nn.functional.cross_entropy(model(written)[:, :-1].flatten(0, 1), written[:, 1:].flatten()).backward()
+    assert not written.is_inference() and all(parameter.grad.abs().sum() > 0 for parameter in model.parameters())
+
+
+def test_the_longest_text_fills_all_positions():
+    assert generate(MODEL, prompts(), 58).shape == (3, 64)
+    assert torch.equal(generate(MODEL, prompts(), 58)[:, :34], generate(MODEL, prompts(), 28))
+
+
 def test_no_new_tokens_are_the_prompts():
     assert torch.equal(generate(MODEL, prompts(), 0), prompts())
 
@@ -121,6 +141,17 @@ def test_what_is_drawn_follows_the_probabilities():
     drawn = choose(logits, temperature=1.0, generator=torch.Generator().manual_seed(0))
     assert (drawn.bincount(minlength=4) / 20_000).tolist() == pytest.approx([0.6, 0.3, 0.1, 0.0], abs=0.015)
     assert (choose(logits, temperature=1.0, top_k=1) == 0).all() and (choose(logits) == 0).all()
+    assert (choose(logits, temperature=1e-42) == 0).all(), "however low the temperature"
+
+
+def test_sampled_texts_follow_the_models_own_probabilities():
+    ids = prompts(1)
+    with torch.no_grad():
+        expected = next_probabilities(MODEL(ids)[:, -1], temperature=2.0, top_k=8, top_p=0.9)[0]
+    drawn = generate(MODEL, ids.repeat(20_000, 1), 1, temperature=2.0, top_k=8, top_p=0.9, seed=0)[:, -1]
+    assert 2 <= (expected > 0).sum() <= 8
+    assert (drawn.bincount(minlength=40) / 20_000 - expected).abs().max() < 0.015
+    assert (expected[drawn] > 0).all()
 
 
 @pytest.mark.parametrize(
@@ -132,6 +163,11 @@ def test_what_is_drawn_follows_the_probabilities():
         (dict(top_p=1.5), "1.5"),
         (dict(top_k=0), "top_k"),
         (dict(max_new_tokens=-1), "-1"),
+        (dict(max_new_tokens=2.5), "2.5"),
+        (dict(top_k=1.5), "1.5"),
+        (dict(ids=torch.zeros(2, 3)), "float32"),
+        (dict(ids=torch.full((1, 3), 40)), "0 to 39"),
+        (dict(ids=torch.ones(1, 65, dtype=torch.long), max_new_tokens=1), "65 tokens"),
         (dict(max_new_tokens=60), "66 positions"),
         (dict(ids=torch.zeros(2, 0, dtype=torch.long)), "at least one token"),
         (dict(mask=torch.ones(3, 5, dtype=torch.bool)), "(3, 5)"),
