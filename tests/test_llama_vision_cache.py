@@ -1,0 +1,161 @@
+"""Llama 3.2 Vision, step by step: with keys and values kept, in turns with new pictures, and while it writes."""
+
+import pytest
+import torch
+from mllama import FOUR, IMAGE, ONE, TALL, TILE, TWO, WIDE, batch, inputs_of, theirs
+from support import largest_difference, randomise
+from transformers import DynamicCache
+from transformers.models.mllama.modeling_mllama import _prepare_cross_attention_mask
+
+from minimllm import LlamaVision, LlamaVisionConfig, cross_attention_mask, generate, prepare_tiles
+
+REFERENCES = ["meta", "transformers"]
+CASES = {
+    "one picture": batch(("tIttt", [FOUR])),
+    "the picture last": batch(("ttI", [TWO])),
+    "three pictures": batch(("tItItIt", [ONE, FOUR, TWO])),
+    "pictures side by side": batch(("ItIIt", [TALL, TWO, ONE])),
+    "a mixed batch": batch(("tt", []), ("tItt", [FOUR]), ("tItttItt", [TWO, ONE]), side="left"),
+    "text alone": batch(("tttt", []), ("tt", []), side="left"),
+}
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("mllama")
+    theirs().save_pretrained(folder)
+    return {reference: (theirs(reference), LlamaVision.from_pretrained(folder, reference=reference)) for reference in REFERENCES}
+
+
+@pytest.mark.parametrize("reference", REFERENCES)
+@pytest.mark.parametrize("case", CASES)
+def test_writing_equals_the_reference_with_and_without_the_cache(pairs, case, reference):
+    other, ours = pairs[reference]
+    ids, mask, tiles = CASES[case]
+    settings = dict(max_new_tokens=6, do_sample=False, eos_token_id=None, return_dict_in_generate=True, output_logits=True)
+    written = other.generate(**inputs_of(ids, mask, tiles), **settings)
+    for use_cache in (True, False):
+        assert torch.equal(generate(ours, ids, 6, mask=mask, tiles=tiles, use_cache=use_cache), written.sequences)
+    cache = ours.new_cache()
+    with torch.no_grad():
+        steps = [ours(ids, tiles, mask, cache, only_last=True)]
+        for token in written.sequences[:, ids.shape[1] : -1].T:
+            steps.append(ours(token[:, None], cache=cache))
+    for got, expected in zip(steps, written.logits, strict=True):
+        assert largest_difference(got[:, 0], expected) < 1e-5
+
+
+def in_chunks(model, rows, chunks, side="right"):
+    """The logits of texts read in chunks, each with the pictures whose places it holds."""
+    ids, mask, _ = batch(*rows, side=side)
+    pictures, cache, parts = [list(row) for _, row in rows], model.new_cache(), []
+    for part, real in zip(ids.split(chunks, dim=1), mask.split(chunks, dim=1), strict=True):
+        counts = (part == IMAGE).sum(dim=1).tolist()
+        new = [[row.pop(0) for _ in range(count)] for row, count in zip(pictures, counts, strict=True)]
+        parts.append(model(part, prepare_tiles(new, TILE), None if real.all() else real, cache))
+    assert not any(pictures) and cache.length == ids.shape[1]
+    return torch.cat(parts, dim=1), mask.bool()
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("chunks", [[1] * 9, [4, 5], [3, 1, 5], [2, 2, 2, 3], [7, 2], [9]])
+def test_turns_with_new_pictures_equal_one_reading(pairs, chunks, side):
+    _, ours = pairs["meta"]
+    for rows in (
+        [("tItIItIt t", [ONE, FOUR, TWO, WIDE])],
+        [("ttIIIIttt", [ONE, TWO, TALL, ONE])],
+        [("ttttt", []), ("tIttI", [FOUR, ONE]), ("IItttItIt", [TWO, ONE, TWO, FOUR]), ("ttttttttt", [])],
+    ):
+        ids, mask, tiles = batch(*rows, side=side)
+        with torch.no_grad():
+            got, real = in_chunks(ours, rows, chunks, side)
+            assert largest_difference(got[real], ours(ids, tiles, mask)[real]) < 1e-5
+
+
+@pytest.mark.parametrize("reference", REFERENCES)
+def test_a_later_turn_with_a_new_picture_equals_that_of_transformers(pairs, reference):
+    other, ours = pairs[reference]
+    rows = [("tItttIt", [TWO, FOUR])]
+    ids, _, tiles = batch(*rows)
+    got, _ = in_chunks(ours, rows, [4, 3])
+    visible = cross_attention_mask(ids, tiles.num_tiles, IMAGE).long()
+    past, parts = DynamicCache(config=other.config.get_text_config()), []
+    with torch.no_grad():
+        for part, picture, seen in ((ids[:, :4], TWO, visible[:, :4, :1]), (ids[:, 4:], FOUR, visible[:, 4:])):
+            new = prepare_tiles([[picture]], TILE)
+            names = ("pixel_values", "aspect_ratio_ids", "aspect_ratio_mask")
+            inputs = {name: getattr(new, name) for name in names}
+            states = other.model.vision_model(**inputs).last_hidden_state
+            states = other.model.multi_modal_projector(states).flatten(0, 2).reshape(1, -1, 32)
+            bias, rows_mask = _prepare_cross_attention_mask(seen, 17, torch.float32)
+            language = other.model.language_model(
+                input_ids=part,
+                cross_attention_states=states,
+                cross_attention_mask=bias,
+                full_text_row_masked_out_mask=rows_mask,
+                past_key_values=past,
+                use_cache=True,
+            )
+            parts.append(other.lm_head(language.last_hidden_state))
+    assert largest_difference(got, torch.cat(parts, dim=1)) < 1e-5
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("use_cache", [True, False])
+def test_padded_rows_write_what_they_write_alone(pairs, side, use_cache):
+    _, ours = pairs["meta"]
+    rows = [("tItt", [FOUR]), ("tItttItt", [TWO, ONE]), ("tt", []), ("IIt", [ONE, TALL])]
+    ids, mask, tiles = batch(*rows, side=side)
+    written = generate(ours, ids, 6, mask=mask, tiles=tiles, use_cache=use_cache)
+    for row, (_, pictures) in enumerate(rows):
+        prompt = ids[row : row + 1, mask[row].bool()]
+        alone = generate(ours, prompt, 6, tiles=prepare_tiles([pictures], TILE))
+        assert torch.equal(written[row, ids.shape[1] :], alone[0, prompt.shape[1] :])
+
+
+def test_pictures_are_read_once_and_their_keys_are_kept(pairs):
+    _, ours = pairs["meta"]
+    ids, mask, tiles = CASES["pictures side by side"]
+    calls = []
+    hook = ours.vision.register_forward_hook(lambda module, args, output: calls.append(len(args[0])))
+    generate(ours, ids, 4, tiles=tiles)
+    assert calls == [3], "three pictures at the first token, none later"
+    calls.clear()
+    _, mixed_mask, mixed = CASES["a mixed batch"]
+    with torch.no_grad():
+        ours(CASES["a mixed batch"][0], mixed, mixed_mask)
+    hook.remove()
+    assert calls == [3], "where a row has no picture, nothing is encoded"
+    cache = ours.new_cache()
+    ours(ids, tiles, cache=cache)
+    assert [layer.keys.shape[2] for layer in cache.layers] == [5, 3 * 4 * 17, 5, 5, 3 * 4 * 17]
+    assert cache.bytes() == 2 * 2 * 8 * 4 * (3 * 5 + 2 * 3 * 4 * 17)
+
+
+def test_the_image_token_is_never_written():
+    model = randomise(LlamaVision(LlamaVisionConfig.tiny(20)))
+    with torch.no_grad():
+        model.language_model.head.weight[2] = 100 * model.language_model.head.weight[5]  # would win wherever token 5 is above 0
+    tiles = model.prepare_tiles([[ONE]])
+    ids = torch.tensor([[1, 2, 7, 8]])
+    likeliest = model(ids, tiles)[0, -1].argmax()
+    written = generate(model, ids, 8, tiles=tiles)
+    sampled = generate(model, ids, 8, tiles=tiles, temperature=50.0, seed=0)
+    assert likeliest == 2 or model(written[:, :-1], tiles).argmax(-1).eq(2).any()
+    assert not (written[:, 4:] == 2).any() and not (sampled[:, 4:] == 2).any()
+
+
+def test_a_refused_call_leaves_the_cache_as_it_was(pairs):
+    _, ours = pairs["meta"]
+    ids, _, tiles = CASES["one picture"]
+    cache = ours.new_cache()
+    with torch.no_grad():
+        ours(ids, tiles, cache=cache)
+        before = cache.bytes(), cache.length
+        with pytest.raises(ValueError, match="2 image tokens .id 99. and 1 images"):
+            ours(torch.tensor([[5, IMAGE]]), cache=cache)
+        with pytest.raises(ValueError, match="positions|at most"):
+            ours(torch.full((1, 125), 5), cache=cache)
+        assert (cache.bytes(), cache.length) == before
+        again = ours(torch.tensor([[5]]), cache=cache)
+        assert largest_difference(again, ours(torch.cat([ids, torch.tensor([[5]])], 1), tiles)[:, -1:]) < 1e-5
