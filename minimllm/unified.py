@@ -3,6 +3,7 @@
 Numerically equal to ``LlavaForConditionalGeneration`` of transformers with a CLIP vision tower and a Llama decoder.
 """
 
+from collections.abc import Iterable
 from os import PathLike
 from typing import Any
 
@@ -17,10 +18,10 @@ from minimllm.attention import Rotary
 from minimllm.language_model import Cache, LanguageModel
 from minimllm.masks import same_picture_mask, segment_mask
 from minimllm.packing import segment_positions
-from minimllm.preprocessing import preprocess
 from minimllm.projector import Projector, check_placeholders, splice
 from minimllm.text_encoder import check_ids
 from minimllm.unified_config import UnifiedConfig
+from minimllm.visual_features import copy_encoder, prepare_pictures, visual_features
 from minimllm.vit import ViT
 
 
@@ -46,7 +47,7 @@ class UnifiedMLLM(nn.Module):
             torch.manual_seed(seed)
             self.projector = Projector(config)
         self.language_model = LanguageModel(config.language, seed)
-        _start_attention(self.language_model, config)
+        start_attention(self.language_model.blocks, config.equal_query_key, config.head_scale)
 
     def new_cache(self) -> Cache:
         """An empty cache for :meth:`forward`, which fills it."""
@@ -58,10 +59,7 @@ class UnifiedMLLM(nn.Module):
         Raises:
             ValueError: if it has other sizes than this model's ``config.vision``.
         """
-        if encoder.config != self.config.vision:
-            raise ValueError(f"the encoder is a {encoder.config}, and this model was made for a {self.config.vision}")
-        given = encoder.state_dict()
-        self.vision.load_state_dict({name: given[name] for name in self.vision.state_dict()})
+        copy_encoder(encoder, self.vision, self.config)
         return self
 
     def features(self, images: Float[Tensor, "images channels height width"]) -> Float[Tensor, "images tokens feature_dim"]:
@@ -70,15 +68,7 @@ class UnifiedMLLM(nn.Module):
         Raises:
             ValueError: images of another size or number of channels, or of integers.
         """
-        config = self.config
-        x = self.vision.encode(images)
-        x = x if config.keep_class_token else x[:, 1:]
-        if config.normalise_features:
-            x = F.rms_norm(x, x.shape[-1:])
-        if config.merge == 1:
-            return x
-        rows = config.vision.grid[0] // config.merge
-        return rearrange(x, "b (rows m columns n) d -> b (rows columns) (m n d)", rows=rows, m=config.merge, n=config.merge)
+        return visual_features(self.vision, images, self.config)
 
     def encode(self, images: Float[Tensor, "images channels height width"]) -> Float[Tensor, "images tokens dim"]:
         """Images as tokens of the decoder: ``(images, image_tokens, dim)``; errors as :meth:`features`."""
@@ -167,11 +157,7 @@ class UnifiedMLLM(nn.Module):
 
     def picture_inputs(self, images: Any) -> dict[str, Tensor]:
         """Pictures as the model takes them, from floats in [0, 1] of any size or Pillow pictures: ``model(ids, **picture_inputs)``."""
-        config, table = self.config, self.language_model.tokens.weight
-        height, width = config.vision.size
-        if height != width:
-            raise ValueError(f"pictures are cropped to squares, and this model was made for images of {height} x {width} pixels")
-        return {"images": preprocess(images, height, config.image_mean, config.image_std).to(table)}
+        return {"images": prepare_pictures(images, self.config).to(self.language_model.tokens.weight)}
 
     @classmethod
     def from_pretrained(cls, folder: str | PathLike, dtype: torch.dtype | None = None) -> "UnifiedMLLM":
@@ -198,13 +184,14 @@ class UnifiedMLLM(nn.Module):
 
 
 @torch.no_grad()
-def _start_attention(model: LanguageModel, config: UnifiedConfig) -> None:
-    for index, block in enumerate(model.blocks):
+def start_attention(blocks: Iterable[nn.Module], equal_query_key: int, head_scale: float | None) -> None:
+    """Set the weights that the attention of these blocks starts with, as ``equal_query_key`` and ``head_scale`` of the config say."""
+    for index, block in enumerate(blocks):
         attention = block.attention
-        if config.head_scale is not None:
-            attention.query_norm.weight.fill_(config.head_scale)
-            attention.key_norm.weight.fill_(config.head_scale)
-        if index < config.equal_query_key:
+        if head_scale is not None:
+            attention.query_norm.weight.fill_(head_scale)
+            attention.key_norm.weight.fill_(head_scale)
+        if index < equal_query_key:
             query = rearrange(attention.query.weight, "(k group d) dim -> k group d dim", k=attention.key_value_heads, d=attention.head_dim)
             attention.key.weight.copy_(query[:, 0].flatten(0, 1))
 
