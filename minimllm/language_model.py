@@ -1,6 +1,6 @@
 """A decoder language model as Llama builds it (Touvron et al. 2023), numerically equal to ``LlamaForCausalLM`` of transformers."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from os import PathLike
 from typing import Any
 
@@ -11,70 +11,11 @@ from torch import Tensor, nn
 from minimllm import pretrained
 from minimllm.attention import KeyValueCache, Rotary
 from minimllm.blocks import DecoderBlock
+from minimllm.language_model_config import LanguageModelConfig, config_from_transformers
 from minimllm.masks import causal_mask, check_mask
 from minimllm.norms import RMSNorm
-from minimllm.rotary import RotaryScaling, RotaryTable
+from minimllm.rotary import RotaryTable
 from minimllm.text_encoder import check_ids
-
-
-@dataclass(frozen=True)
-class LanguageModelConfig:
-    """The sizes of a decoder. ``LanguageModelConfig.tiny(vocab_size=100)`` takes a preset and changes what is named.
-
-    Attributes:
-        vocab_size: number of token ids.
-        dim, layers, heads, mlp_dim: width of a token, number of blocks, query heads per block, width inside the MLP.
-        key_value_heads: key and value heads per block; ``None``: as many as ``heads``.
-        head_dim: width of a head; ``None``: ``dim // heads``.
-        context_length: number of positions.
-        norm_eps: epsilon of the RMS norms.
-        rotary_base, rotary_scaling: see :func:`~minimllm.rotary.rotary_frequencies`.
-        tied: whether the embedding table is the output layer as well.
-        embedding_std: standard deviation of the embeddings at the start.
-        normalise_heads: epsilon of an RMS norm on queries and keys, which Llama does not have; ``None``: no norm.
-        start_token_id, eos_token_id, pad_token_id: the ids of the start token, the end token and padding, where there are such.
-    """
-
-    vocab_size: int
-    dim: int = 4096
-    layers: int = 32
-    heads: int = 32
-    mlp_dim: int = 11008
-    key_value_heads: int | None = None
-    head_dim: int | None = None
-    context_length: int = 2048
-    norm_eps: float = 1e-5
-    rotary_base: float = 10_000.0
-    rotary_scaling: RotaryScaling | None = None
-    tied: bool = False
-    embedding_std: float = 0.02
-    normalise_heads: float | None = None
-    start_token_id: int | None = None
-    eos_token_id: int | None = None
-    pad_token_id: int | None = None
-
-    def __post_init__(self):
-        for name in ("vocab_size", "dim", "layers", "heads", "mlp_dim", "context_length"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be 1 or more, got {getattr(self, name)}")
-
-    @classmethod
-    def tiny(cls, vocab_size: int, **changes: Any) -> "LanguageModelConfig":
-        """The course size: 96 wide, 3 deep, 4 query heads sharing 2 key and value heads."""
-        sizes = dict(dim=96, layers=3, heads=4, mlp_dim=256, key_value_heads=2, context_length=256, rotary_base=1000.0, tied=True)
-        return replace(cls(vocab_size, **sizes, embedding_std=0.1), **changes)
-
-    @classmethod
-    def llama_3_2_1b(cls, **changes: Any) -> "LanguageModelConfig":
-        """Llama 3.2 1B: 1.24 billion parameters; the smallest one, and the only preset here whose embedding is tied to the output."""
-        sizes = dict(dim=2048, layers=16, heads=32, mlp_dim=8192, key_value_heads=8, head_dim=64, context_length=131_072, tied=True)
-        return replace(cls(128_256, **sizes, rotary_base=500_000.0, rotary_scaling=RotaryScaling(factor=32.0)), **changes)
-
-    @classmethod
-    def llama_3_1_8b(cls, **changes: Any) -> "LanguageModelConfig":
-        """Llama 3.1 8B: 8,030,261,248 parameters, all of which Llama 3.2 Vision 11B contains."""
-        sizes = dict(dim=4096, layers=32, heads=32, mlp_dim=14_336, key_value_heads=8, context_length=131_072)
-        return replace(cls(128_256, **sizes, rotary_base=500_000.0, rotary_scaling=RotaryScaling()), **changes)
 
 
 @dataclass
@@ -242,55 +183,6 @@ class LanguageModel(nn.Module):
         folder = pretrained.resolve(folder)
         config = config_from_transformers(pretrained.read_config(folder, model_type="llama"))
         return pretrained.load(cls, config, folder, WEIGHT_NAMES, dtype, unused=r"lm_head\.weight" if config.tied else None)
-
-
-def config_from_transformers(values: dict[str, Any], sizes: dict[str, Any] | None = None) -> LanguageModelConfig:
-    """Our config from the values of a ``config.json``; what a file leaves out has the default of transformers."""
-    for name, only in (("attention_bias", False), ("mlp_bias", False), ("hidden_act", "silu")):
-        pretrained.option(values, name, only, allowed=(only,))
-    heads = pretrained.option(values, "num_attention_heads", 32, kind=int)
-    key_value_heads, head_dim = values.get("num_key_value_heads"), values.get("head_dim")
-    end = values.get("eos_token_id", 2)
-    base, scaling = rotary_from_transformers(values)
-    return LanguageModelConfig(
-        vocab_size=pretrained.option(values, "vocab_size", 32_000, kind=int),
-        dim=pretrained.option(values, "hidden_size", 4096, kind=int),
-        layers=pretrained.option(values, "num_hidden_layers", 32, kind=int),
-        heads=heads,
-        mlp_dim=pretrained.option(values, "intermediate_size", 11_008, kind=int),
-        key_value_heads=heads if key_value_heads is None else key_value_heads,
-        head_dim=head_dim,
-        context_length=pretrained.option(values, "max_position_embeddings", 2048, kind=int),
-        norm_eps=pretrained.option(values, "rms_norm_eps", 1e-6, kind=float),
-        rotary_base=base,
-        rotary_scaling=scaling,
-        tied=pretrained.option(values, "tie_word_embeddings", False, kind=bool),
-        start_token_id=values.get("bos_token_id", 1),
-        eos_token_id=end[0] if isinstance(end, list) else end,
-        pad_token_id=values.get("pad_token_id"),
-    )
-
-
-def rotary_from_transformers(values: dict[str, Any]) -> tuple[float, RotaryScaling | None]:
-    """Base and scaling, from ``rope_parameters`` as transformers 5 writes it, or ``rope_theta`` and ``rope_scaling`` of older files."""
-    name = "rope_parameters" if values.get("rope_parameters") is not None else "rope_scaling"
-    rope = values.get(name) or {}
-    if not isinstance(rope, dict):
-        raise ValueError(f"config.json has {name} = {rope!r}, expected an object")
-    base = float(rope.get("rope_theta", values.get("rope_theta", 10_000.0)))
-    kind = rope.get("rope_type", rope.get("type", "default"))
-    if kind not in ("default", "llama3"):
-        raise ValueError(f"config.json has {name} with rope_type {kind!r}, which is not implemented; implemented: 'default', 'llama3'")
-    partial = rope.get("partial_rotary_factor", values.get("partial_rotary_factor", 1.0))
-    if partial != 1.0:
-        raise ValueError(f"config.json has partial_rotary_factor = {partial!r}, which is not implemented; implemented: 1.0")
-    if kind == "default":
-        return base, None
-    names = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
-    absent = [option for option in names if option not in rope]
-    if absent:
-        raise ValueError(f"config.json has {name} of rope_type 'llama3' without {absent[0]}")
-    return base, RotaryScaling(*(rope[option] for option in names))
 
 
 DECODER_NAMES = {

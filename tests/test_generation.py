@@ -148,9 +148,9 @@ def test_sampled_texts_follow_the_models_own_probabilities():
     ids = prompts(1)
     with torch.no_grad():
         expected = next_probabilities(MODEL(ids)[:, -1], temperature=2.0, top_k=8, top_p=0.9)[0]
-    drawn = generate(MODEL, ids.repeat(20_000, 1), 1, temperature=2.0, top_k=8, top_p=0.9, seed=0)[:, -1]
+    drawn = generate(MODEL, ids.repeat(4000, 1), 1, temperature=2.0, top_k=8, top_p=0.9, seed=0)[:, -1]
     assert 2 <= (expected > 0).sum() <= 8
-    assert (drawn.bincount(minlength=40) / 20_000 - expected).abs().max() < 0.015
+    assert (drawn.bincount(minlength=40) / 4000 - expected).abs().max() < 0.03
     assert (expected[drawn] > 0).all()
 
 

@@ -253,6 +253,23 @@ def rewrite(folder, **changes):
         (dict(num_key_value_heads=3), "3 key/value heads"),
         (dict(vocab_size=100), "lm_head.weight"),
         (dict(vocab_size="many"), "vocab_size"),
+        (dict(quantization_config={"bits": 4}), "quantization_config"),
+        (dict(rope_parameters={"full_attention": {"rope_type": "yarn"}}), "full_attention"),
+        (dict(rope_parameters=[1]), "rope_parameters"),
+        (dict(rope_parameters={"rope_type": "default", "rope_theta": "large"}), "rope_theta = 'large'"),
+        (dict(rope_parameters="gone", rope_theta=None), "rope_theta = None"),
+        (dict(rope_parameters={"rope_type": "default", "rope_theta": 0}), "rotary_base must be above 0"),
+        (dict(rope_parameters=LLAMA_3 | {"factor": "8"}), "factor = '8'"),
+        (dict(rope_parameters=LLAMA_3 | {"high_freq_factor": 1.0}), "high_frequency_factor=1.0"),
+        (dict(head_dim="8"), "head_dim"),
+        (dict(head_dim=7), "even width, got 7"),
+        (dict(num_key_value_heads="2"), "num_key_value_heads"),
+        (dict(num_key_value_heads=0), "key_value_heads must be 1 or more"),
+        (dict(hidden_size=30, head_dim="gone"), "7.5 (dim 30, 4 heads)"),
+        (dict(rms_norm_eps="small"), "rms_norm_eps"),
+        (dict(eos_token_id=[]), "eos_token_id = []"),
+        (dict(pad_token_id="x"), "pad_token_id"),
+        (dict(tie_word_embeddings=1), "tie_word_embeddings"),
     ],
 )
 def test_folders_that_do_not_fit_are_refused_by_name(tmp_path, changes, words):
@@ -271,6 +288,39 @@ def test_older_and_sparser_configs_load(tmp_path):
     rewrite(tmp_path, eos_token_id=[7, 8], tie_word_embeddings="gone")
     again = LanguageModel.from_pretrained(tmp_path)
     assert again.config.eos_token_id == 7 and torch.equal(again(ids), ours(ids))
+    rewrite(tmp_path, bos_token_id="gone", eos_token_id="gone", pad_token_id=-1, rms_norm_eps=1, head_dim=None)
+    sparse = LanguageModel.from_pretrained(tmp_path).config
+    assert (sparse.start_token_id, sparse.eos_token_id, sparse.pad_token_id, sparse.norm_eps) == (1, 2, -1, 1)
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    with pytest.raises(ValueError, match="of shape \\(32000, 4096\\)"):  # the sizes of Llama 7B
+        LanguageModel.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "damage, words",
+    [
+        (lambda tensors: tensors.pop("model.layers.1.mlp.gate_proj.weight"), "model.layers.1.mlp.gate_proj.weight"),
+        (lambda tensors: tensors.pop("lm_head.weight"), "lm_head.weight"),
+        (lambda tensors: tensors.update({"model.layers.1.self_attn.q_proj.bias": torch.ones(32)}), "model.layers.1.self_attn.q_proj.bias"),
+        (lambda tensors: tensors.update({"model.norm.weight": torch.ones(31)}), "(31,)"),
+        (lambda tensors: tensors.update({"model.norm.weight": torch.ones(32).int()}), "int32"),
+    ],
+)
+def test_tensors_that_do_not_fit_are_refused_by_name(tmp_path, damage, words):
+    pair(tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    damage(tensors)
+    save_file(tensors, tmp_path / "model.safetensors")
+    with pytest.raises(ValueError) as error:
+        LanguageModel.from_pretrained(tmp_path)
+    assert words in str(error.value)
+
+
+def test_buffers_of_older_files_are_passed_over(tmp_path):
+    _, ours = pair(tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    save_file(tensors | {"model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(4)}, tmp_path / "model.safetensors")
+    assert torch.equal(LanguageModel.from_pretrained(tmp_path)(ids_of()), ours(ids_of()))
 
 
 def test_a_tied_folder_may_carry_the_head_all_the_same(tmp_path):
