@@ -48,7 +48,7 @@ def transformers_model() -> LlavaForConditionalGeneration:
         tie_word_embeddings=text.tied,
         pad_token_id=TOKENIZER.pad_token_id,
     )
-    return LlavaForConditionalGeneration(LlavaConfig(vision, language, image_token_index=CONFIG.image_token_id))
+    return LlavaForConditionalGeneration(LlavaConfig(vision_config=vision, text_config=language, image_token_index=CONFIG.image_token_id))
 
 
 def one_by_one(batch: Packed) -> tuple[torch.Tensor, ...]:
