@@ -11,7 +11,9 @@ import torch
 from matplotlib.figure import Figure
 from support import unchecked
 
-from minimllm import CLIP, CLIPConfig, Tokenizer, figures, widgets
+from minimllm import CLIP, CLIPConfig, Tokenizer, UnifiedConfig, UnifiedMLLM, answer, figures, render, widgets
+from minimllm.data.scenes import compose
+from minimllm.data.words import WORDS
 from minimllm.widgets import Explorer, explore
 
 PICTURES = {"noise": np.random.default_rng(0).random((112, 112, 3)), "ramp": np.linspace(0, 1, 112 * 112).reshape(112, 112)}
@@ -24,6 +26,10 @@ WIDGETS = {
         {"one": 0.9 * torch.eye(2), "other": torch.full((2, 2), 0.5)}, list(PICTURES.values()), list(PICTURES), scales=(1, 15)
     ),
     "batch_composer": lambda: widgets.batch_composer(("large red star", "small blue ring"), ("size", "shape")),
+    "mask_explorer": lambda: widgets.mask_explorer(widgets.MASK_TEXTS[:1]),
+    "question_explorer": lambda: widgets.question_explorer(
+        *untrained_reader(), ("large red star",), ("large red star", "nothing", "nothing", "nothing")
+    ),
     "name_explorer": lambda: widgets.name_explorer(*untrained_clip(), {f"grey {n}": torch.full((3, 32, 32), n / 9) for n in range(5)}),
 }
 
@@ -31,6 +37,11 @@ WIDGETS = {
 def untrained_clip() -> tuple[CLIP, Tokenizer]:
     tokenizer = Tokenizer.from_texts(["a red star", "a blue heart", "no"])
     return CLIP(CLIPConfig.tiny(tokenizer.vocab_size, tokenizer.eos_token_id), seed=0).eval(), tokenizer
+
+
+def untrained_reader() -> tuple[UnifiedMLLM, Tokenizer]:
+    tokenizer = Tokenizer.from_words(WORDS)
+    return UnifiedMLLM(UnifiedConfig.course(tokenizer.vocab_size), seed=0).eval(), tokenizer
 
 
 def bar(height: int = 1, colour: str = "red") -> Figure:
@@ -183,3 +194,32 @@ def test_name_explorer_tells_what_is_wrong_with_names_and_raises_nothing():
     widget.set(names="red  star,red star,blue heart", template="a {}")
     shares = [float(share) for share in re.findall(r"([\d.]+)%", alt(widget.picture))]
     assert len(shares) == 2 and sum(shares) == pytest.approx(100, abs=0.2), "equal names count once"
+
+
+def test_mask_explorer_shows_what_each_mask_allows():
+    widget = widgets.mask_explorer()
+    told = {}
+    for mask in ("causal", "image prefix", "packed", "packed, image prefix"):
+        widget.set(mask=mask, pictures=1, questions=2, token="the last word")
+        told[mask] = alt(widget.picture)
+    assert "what colour is the star" in told["causal"] and "what colour is the star" not in told["packed"].split("sees")[1]
+    assert "where is the ring ? bottom right" in told["packed"]
+    widget.set(mask="causal", token="the first patch")
+    assert "sees 2 tokens: &lt;start&gt; A1." in alt(widget.picture)
+    widget.set(mask="packed, image prefix")
+    assert "sees 5 tokens: &lt;start&gt; A1 A2 A3 A4." in alt(widget.picture)
+    hints = re.findall(r'<span title="([^"]*)"', widget.picture)
+    assert hints[1] == "A1 sees: &lt;start&gt; A1 A2 A3 A4"
+
+
+def test_question_explorer_asks_the_model_and_tells_what_it_cannot_read():
+    model, tokenizer = untrained_reader()
+    widget = widgets.question_explorer(model, tokenizer, question="where is the ring ?")
+    scene = compose([[("large", "red", "star", "top left"), ("small", "blue", "ring", "bottom right")]])
+    written = answer(model, tokenizer, render(scene), ["where is the ring ?"])
+    assert f"the answer “{written[0]}”" in alt(widget.picture) and "large red star at the top left" in alt(widget.picture)
+    for question, told in (("where is the dog ?", "does not know the word &#x27;dog&#x27;"), (" ", "Type a question")):
+        widget.set(question=question)
+        assert told in alt(widget.picture) and widget.error == ""
+    widget.set(question="where is the ring ?", top_left="small blue ring")
+    assert "alike in shape and colour" in alt(widget.picture) and widget.error == ""

@@ -28,6 +28,7 @@ from .page import (
 )
 from .pairs import MARKS, TARGETS, embedding_map, gallery, similarity, targets
 from .pictures import Picture, as_array, attention_map, patch_grid, patch_sequence, picture
+from .sequences import ROLES, attention_mask, token_row
 from .shares import bars
 
 __all__ = [
@@ -42,12 +43,14 @@ __all__ = [
     "PALE",
     "PURPLE",
     "Picture",
+    "ROLES",
     "SIGNED",
     "SKY",
     "TARGETS",
     "VERMILION",
     "as_array",
     "attention_map",
+    "attention_mask",
     "bars",
     "beside",
     "canvas",
@@ -69,4 +72,5 @@ __all__ = [
     "similarity",
     "style",
     "targets",
+    "token_row",
 ]
