@@ -29,6 +29,7 @@ CONFIGS: dict[str, tuple[str, str | None]] = {
     "RotaryScaling": ("minimllm.rotary", None),
     "LanguageModelConfig": ("minimllm.language_model", "LanguageModel"),
     "UnifiedConfig": ("minimllm.unified", "UnifiedMLLM"),
+    "CrossAttentionConfig": ("minimllm.cross_attention", "CrossAttentionMLLM"),
     "TileEncoderConfig": ("minimllm.llama_vision.vision", None),
     "LlamaVisionConfig": ("minimllm.llama_vision.model", "LlamaVision"),
 }

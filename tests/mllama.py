@@ -1,112 +1,90 @@
-"""A tiny Llama 3.2 Vision of transformers with open gates, the same model as Meta's code would compute it, and inputs for both."""
+"""A decoder of transformers with cross-attention, ``MllamaForCausalLM``, of the sizes and with the weights of one of ours."""
 
-from functools import cache
-
-import numpy as np
 import torch
-from PIL import Image
-from support import randomise
-from transformers import MllamaConfig, MllamaForConditionalGeneration
-from transformers.models.mllama.configuration_mllama import MllamaTextConfig, MllamaVisionConfig
+from torch import Tensor, nn
+from transformers import MllamaForCausalLM, MllamaTextConfig
+from transformers.models.mllama.modeling_mllama import _prepare_cross_attention_mask
 
-from minimllm import cross_attention_mask, prepare_tiles
-
-IMAGE = 99
-TILE = 16
-VISION = dict(
-    hidden_size=32,
-    num_hidden_layers=5,
-    num_global_layers=2,
-    attention_heads=4,
-    intermediate_size=48,
-    vision_output_dim=96,
-    image_size=TILE,
-    patch_size=4,
-    intermediate_layers_indices=[1, 3],
-)
-TEXT = dict(
-    vocab_size=IMAGE,
-    hidden_size=32,
-    num_hidden_layers=5,
-    num_attention_heads=4,
-    num_key_value_heads=2,
-    intermediate_size=48,
-    cross_attention_layers=[1, 4],
-    max_position_embeddings=128,
-    pad_token_id=0,
-    bos_token_id=2,
-    eos_token_id=1,
-    rope_parameters={
-        "rope_type": "llama3",
-        "rope_theta": 500.0,
-        "factor": 8.0,
-        "low_freq_factor": 1.0,
-        "high_freq_factor": 4.0,
-        "original_max_position_embeddings": 64,
-    },
-)
+from minimllm import CrossAttentionConfig, CrossAttentionMLLM
+from minimllm.language_model import DECODER_NAMES
+from minimllm.llama_vision.model import CROSS_BLOCK_NAMES
+from minimllm.pretrained import file_names
 
 
-def theirs(reference="transformers", attention="eager", vision=(), text=()):
-    """Random weights. For ``meta``: states collected before the blocks, and no attention for a token that sees no picture."""
-    vision, text = {**VISION, **dict(vision)}, {**TEXT, **dict(text)}
-    if reference == "meta":  # what goes into a block is what comes out of the one before
-        vision["intermediate_layers_indices"] = [index - 1 for index in vision["intermediate_layers_indices"]]
-    config = MllamaConfig(vision_config=MllamaVisionConfig(**vision), text_config=MllamaTextConfig(**text), image_token_index=IMAGE)
-    model = MllamaForConditionalGeneration._from_config(config, attn_implementation=attention)
-    randomise(model)
-    if reference == "meta":
-        for layer in model.model.language_model.layers:
-            if hasattr(layer, "cross_attn"):
-                silence(layer)
-    return model
+def mllama(config: CrossAttentionConfig, attention: str = "sdpa") -> MllamaForCausalLM:
+    """Random weights, all gates at 0, as transformers makes them."""
+    language = config.language
+    theirs = MllamaTextConfig(
+        vocab_size=language.vocab_size,
+        hidden_size=language.dim,
+        num_hidden_layers=language.layers + len(config.cross_before),
+        num_attention_heads=language.heads,
+        num_key_value_heads=language.key_value_heads,
+        intermediate_size=language.mlp_dim,
+        max_position_embeddings=language.context_length,
+        rms_norm_eps=language.norm_eps,
+        rope_parameters={"rope_type": "default", "rope_theta": language.rotary_base},
+        cross_attention_layers=[before + number for number, before in enumerate(config.cross_before)],
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+    )
+    theirs._attn_implementation = attention
+    return MllamaForCausalLM(theirs)
 
 
-def silence(layer):
-    """Multiply the attention's output by the mask of rows that see a picture, as Meta's code does."""
-    rows = {}
-
-    def remember(module, args, kwargs):
-        rows["mask"] = kwargs["full_text_row_masked_out_mask"]
-
-    def multiply(module, args, kwargs, output):
-        return (output[0] * rows["mask"][:, 0], *output[1:])
-
-    layer.register_forward_pre_hook(remember, with_kwargs=True)
-    layer.cross_attn.register_forward_hook(multiply, with_kwargs=True)
-
-
-@cache
-def picture(height, width, seed=0):
-    generator = np.random.default_rng(seed + 100 * height + width)
-    return Image.fromarray(generator.integers(0, 256, (height, width, 3), dtype=np.uint8))
+def names(config: CrossAttentionConfig) -> dict[str, tuple[str, ...]]:
+    """Our names and theirs, where blocks of both kinds are numbered through."""
+    table = {"language_model.head": ("lm_head",)}
+    own = [index + sum(before <= index for before in config.cross_before) for index in range(config.language.layers)]
+    cross = [before + number for number, before in enumerate(config.cross_before)]
+    for ours, theirs in DECODER_NAMES.items():
+        for index, number in enumerate(own if "{i}" in ours else [0]):
+            table[f"language_model.{ours}".format(i=index)] = (f"model.{theirs}".format(i=number),)
+    for ours, theirs in CROSS_BLOCK_NAMES.items():
+        for index, number in enumerate(cross):
+            table[f"cross_blocks.{index}.{ours}"] = (f"model.layers.{number}.{theirs}",)
+    return table
 
 
-ONE, TWO, FOUR, TALL, WIDE = picture(10, 12), picture(12, 30), picture(30, 28), picture(60, 10), picture(9, 64)
+def counterparts(ours: CrossAttentionMLLM, theirs: MllamaForCausalLM) -> list[tuple[str, nn.Parameter, nn.Parameter]]:
+    """Every parameter of the decoder and the gated blocks, beside theirs; that all of theirs are there is checked."""
+    table, reference = names(ours.config), dict(theirs.named_parameters())
+    pairs = [
+        (name, parameter, reference.pop(file_names(name, table)[0]))
+        for name, parameter in ours.named_parameters()
+        if name.startswith(("language_model.", "cross_blocks."))
+    ]
+    assert not reference, f"without counterpart: {list(reference)}"
+    return pairs
 
 
-def batch(*rows, side="right", pad=0, length=None, seed=0):
-    """Ids, mask and tiles from ``(text, pictures)``; a text is written with I for a picture and t for a word.
-
-    Rows are padded to one length on ``side``; pictures are cut for the tiny model.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    texts = [text.replace(" ", "") for text, _ in rows]
-    length = length or max(map(len, texts))
-    ids, mask = torch.full((len(rows), length), pad), torch.zeros(len(rows), length, dtype=torch.long)
-    for row, text in enumerate(texts):
-        start = 0 if side == "right" else length - len(text)
-        words = torch.randint(3, IMAGE, (len(text),), generator=generator)
-        ids[row, start : start + len(text)] = torch.where(torch.tensor([letter == "I" for letter in text]), IMAGE, words)
-        mask[row, start : start + len(text)] = 1
-    return ids, mask, prepare_tiles([list(pictures) for _, pictures in rows], TILE)
+@torch.no_grad()
+def take_weights(ours: CrossAttentionMLLM, theirs: MllamaForCausalLM) -> CrossAttentionMLLM:
+    """Copy theirs into ours; their table of embeddings has eight rows more. Pictures go through our projector unchanged."""
+    for _, parameter, reference in counterparts(ours, theirs):
+        parameter.copy_(reference[: len(parameter)])
+    ours.projector.down.weight.copy_(torch.eye(*ours.projector.down.weight.shape))
+    ours.projector.down.bias.zero_()
+    return ours
 
 
-def inputs_of(ids, mask, tiles):
-    """The same as transformers takes it."""
-    inputs = dict(input_ids=ids, attention_mask=mask)
-    if tiles is not None:
-        visible = cross_attention_mask(ids, tiles.num_tiles, IMAGE)
-        names = ("pixel_values", "aspect_ratio_ids", "aspect_ratio_mask")
-        inputs |= dict(cross_attention_mask=visible.long(), **{name: getattr(tiles, name) for name in names})
-    return inputs
+def cross_arguments(visible: Tensor, tokens: int) -> dict[str, Tensor]:
+    """``(batch, length, images)``, True where a token sees an image, as their decoder takes it."""
+    mask, rows = _prepare_cross_attention_mask(visible[..., None].long(), tokens, torch.float32)
+    return {"cross_attention_mask": mask, "full_text_row_masked_out_mask": rows}
+
+
+def as_meta(theirs: MllamaForCausalLM) -> MllamaForCausalLM:
+    """As Meta's code has it: a token that sees no picture gets nothing from the attention either."""
+
+    def keep(module, arguments, keywords, output):
+        return output[0] * module.sees, *output[1:]
+
+    def note(module, arguments, keywords):
+        module.cross_attn.sees = keywords["full_text_row_masked_out_mask"][:, 0]
+
+    for number in theirs.config.cross_attention_layers:
+        theirs.model.layers[number].register_forward_pre_hook(note, with_kwargs=True)
+        theirs.model.layers[number].cross_attn.register_forward_hook(keep, with_kwargs=True)
+    return theirs
