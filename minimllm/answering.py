@@ -1,14 +1,17 @@
 """Asking a model about pictures, in the form in which it was trained: one question and one picture to a row, or none."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
+from torchvision.transforms.v2.functional import to_pil_image
 
 from minimllm.data.tokenizer import Tokenizer
 from minimllm.generation import generate
+from minimllm.preprocessing import check_range
 
 Pictures = Float[Tensor, "pictures channels height width"] | Image.Image | Sequence[Image.Image]
 
@@ -65,13 +68,14 @@ def _write(
 ) -> list[str]:
     if images is not None and model.image_token_id is None:
         raise ValueError(f"a {type(model).__name__} reads text alone and got {len(images)} pictures; give images=None")
+    image_tokens = 0 if images is None else getattr(model, "image_tokens", 1)  # one where pictures do not stand in the sentence
     device, was_training = next(model.parameters()).device, model.training
     model.eval()
     try:
         written = []
         for first in range(0, len(texts), batch_size):
-            ids, mask = prompts(tokenizer, texts[first : first + batch_size], 0 if images is None else model.image_tokens)
-            pictures = {} if images is None else model.picture_inputs(images[first : first + batch_size])
+            ids, mask = prompts(tokenizer, texts[first : first + batch_size], image_tokens)
+            pictures = {} if images is None else picture_inputs(model, images[first : first + batch_size])
             end, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
             ids, mask = ids.to(device), mask.to(device)
             whole = generate(model, ids, max_new_tokens, mask=mask, eos_token_id=end, pad_token_id=pad, **pictures)
@@ -86,3 +90,12 @@ def prompts(tokenizer: Tokenizer, texts: Sequence[str], image_tokens: int) -> tu
     ids, mask = tokenizer(texts, end=False)
     pictures = torch.full((len(ids), image_tokens), tokenizer.image_token_id)
     return torch.cat([ids[:, :1], pictures, ids[:, 1:]], dim=1), torch.cat([mask[:, :1], pictures > -1, mask[:, 1:]], dim=1)
+
+
+def picture_inputs(model: nn.Module, images: Pictures) -> dict[str, Any]:
+    """One picture for each row, as the model's ``forward`` takes them: ``{"images": ...}``, or ``{"tiles": ...}`` for Llama 3.2 Vision."""
+    if hasattr(model, "picture_inputs"):
+        return model.picture_inputs(images)
+    if isinstance(images, Tensor):
+        images = [to_pil_image(image) for image in check_range(images, channels=3)]
+    return {"tiles": model.prepare_tiles([[picture] for picture in images]).to(next(model.parameters()).device)}

@@ -4,9 +4,20 @@ import pytest
 import torch
 from PIL import Image
 from support import randomise, unchecked
-from torchvision.transforms.v2.functional import to_pil_image
+from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 
-from minimllm import LanguageModel, LanguageModelConfig, Tokenizer, UnifiedConfig, UnifiedMLLM, answer, describe_pictures, generate
+from minimllm import (
+    LanguageModel,
+    LanguageModelConfig,
+    LlamaVision,
+    LlamaVisionConfig,
+    Tokenizer,
+    UnifiedConfig,
+    UnifiedMLLM,
+    answer,
+    describe_pictures,
+    generate,
+)
 from minimllm.answering import prompts
 from minimllm.data.scenes import WORDS, captions, render, sample_questions, scenes
 from minimllm.packing import exact_matches, pack, packed_loss
@@ -84,6 +95,19 @@ def test_without_pictures_any_model_answers_as_from_text_alone():
             ids, _ = TOKENIZER([question], end=False)
             written = generate(model, ids, 5, eos_token_id=TOKENIZER.eos_token_id)[:, ids.shape[1] :]
             assert TOKENIZER.decode(written) == [reply]
+
+
+def test_llama_vision_is_asked_with_tiles():
+    model = randomise(LlamaVision(LlamaVisionConfig.tiny(TOKENIZER.vocab_size)))
+    pictures = [to_pil_image(image) for image in render(scenes(3, 0, "train"), size=40)]
+    questions = ["what colour is the star ?", "is there a red ring ?", "how many objects are there ?"]
+    replies = answer(model, TOKENIZER, pictures, questions, max_new_tokens=5)
+    as_tensor = torch.stack([pil_to_tensor(picture) for picture in pictures]) / 255
+    assert answer(model, TOKENIZER, as_tensor, questions, max_new_tokens=5) == replies
+    for picture, question, reply in zip(pictures, questions, replies, strict=True):
+        ids, _ = TOKENIZER([f"<|image|> {question}"], end=False)
+        written = generate(model, ids, 5, tiles=model.prepare_tiles([[picture]]), eos_token_id=TOKENIZER.eos_token_id)
+        assert TOKENIZER.decode(written[:, ids.shape[1] :]) == [reply]
 
 
 def test_what_cannot_be_answered_is_refused():
