@@ -47,10 +47,11 @@ def rotary_frequencies(
     frequencies = 1.0 / base ** (torch.arange(0, head_dim, 2, device=device).float() / head_dim)
     if scaling is None:
         return frequencies
-    turns = scaling.original_length * frequencies / (2 * math.pi)  # in the whole original length
+    turns = scaling.original_length / (2 * math.pi / frequencies)  # in the whole original length
     low, high = scaling.low_frequency_factor, scaling.high_frequency_factor
     kept = ((turns - low) / (high - low)).clamp(0, 1)  # 0: divided, 1: kept as it is
-    return frequencies * (kept + (1 - kept) / scaling.factor)
+    # Rounded in the order of transformers: a last digit here is an angle that differs visibly at position 100,000.
+    return (1 - kept) * frequencies / scaling.factor + kept * frequencies
 
 
 def rotary_angles(

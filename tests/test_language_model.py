@@ -7,10 +7,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from support import largest_difference, randomise, unchecked
 from transformers import LlamaConfig, LlamaForCausalLM
-from transformers.models.llama.modeling_llama import LlamaRMSNorm
+from transformers.models.llama.modeling_llama import LlamaRMSNorm, LlamaRotaryEmbedding
 
 from minimllm import LanguageModel, LanguageModelConfig, load
+from minimllm.language_model import WEIGHT_NAMES
 from minimllm.norms import RMSNorm
+from minimllm.pretrained import file_names
 from minimllm.rotary import RotaryScaling, RotaryTable, rotary_angles, rotary_frequencies
 from minimllm.shipped import save
 
@@ -124,20 +126,32 @@ def test_cached_steps_equal_those_of_transformers(tmp_path):
             assert largest_difference(ours(part, cache=cache), answer.logits) < 1e-5
 
 
-def test_loss_and_gradients_equal_those_of_transformers(tmp_path):
-    theirs, ours = pair(tmp_path)
-    ids = ids_of(2, 12)
-    theirs(ids, labels=ids).loss.backward()
-    torch.nn.functional.cross_entropy(ours(ids)[:, :-1].flatten(0, 1), ids[:, 1:].flatten()).backward()
-    for name, other in (
-        ("tokens.weight", "model.embed_tokens.weight"),
-        ("blocks.1.attention.key.weight", "model.layers.1.self_attn.k_proj.weight"),
-        ("blocks.2.mlp.gate.weight", "model.layers.2.mlp.gate_proj.weight"),
-        ("norm.weight", "model.norm.weight"),
-        ("head.weight", "lm_head.weight"),
-    ):
-        gradient = theirs.get_parameter(other).grad
-        assert largest_difference(ours.get_parameter(name).grad, gradient) < 1e-4 * gradient.abs().max()
+@pytest.mark.parametrize("variant", ["grouped queries", "tied", "scaled rotary"])
+def test_loss_and_all_gradients_equal_those_of_transformers(tmp_path, variant):
+    theirs, ours = pair(tmp_path, **VARIANTS[variant])
+    ids, mask = ids_of(2, 12), torch.ones(2, 12, dtype=torch.long)
+    mask[1, 8:] = 0
+    loss = theirs(ids, attention_mask=mask, labels=ids.masked_fill(mask == 0, -100)).loss
+    loss.backward()
+    targets = ids.masked_fill(mask == 0, -100)[:, 1:]
+    own = torch.nn.functional.cross_entropy(ours(ids, mask)[:, :-1].flatten(0, 1), targets.flatten())
+    own.backward()
+    assert own.item() == pytest.approx(loss.item(), abs=1e-5)
+    for name, parameter in ours.named_parameters():
+        gradient = theirs.get_parameter(file_names(name, WEIGHT_NAMES)[0]).grad
+        assert largest_difference(parameter.grad, gradient) < 1e-4 * gradient.abs().max(), name
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_cached_chunks_with_padding_equal_transformers_read_at_once(tmp_path, side):
+    theirs, ours = pair(tmp_path, rope_parameters=LLAMA_3)
+    ids, mask, cache = ids_of(3, 100), torch.ones(3, 100, dtype=torch.long), ours.new_cache()
+    mask[1, slice(0, 60) if side == "left" else slice(40, 100)] = 0
+    mask[2, slice(0, 7) if side == "left" else slice(93, 100)] = 0
+    with torch.no_grad():
+        expected = theirs(ids, attention_mask=mask).logits
+        parts = [ours(part, real, cache) for part, real in zip(ids.split(30, 1), mask.split(30, 1), strict=True)]
+    assert largest_difference(torch.cat(parts, 1)[mask.bool()], expected[mask.bool()]) < 1e-5, "beyond the 64 original positions, too"
 
 
 def test_other_precisions_stay_close(tmp_path):
@@ -183,6 +197,21 @@ def test_scaled_frequencies_are_kept_smoothed_or_divided():
     plain, scaled = rotary_frequencies(128, 500_000.0), rotary_frequencies(128, 500_000.0, RotaryScaling())
     kept, divided = scaled == plain, (scaled * 8 - plain).abs() < 1e-9
     assert (int(kept.sum()), int(divided.sum())) == (29, 29) and len(plain) == 64, "six lie between"
+
+
+@pytest.mark.parametrize("preset", ["tiny", "llama_3_2_1b", "llama_3_1_8b"])
+def test_angles_are_those_of_transformers_bit_for_bit_at_any_position(preset):
+    config = LanguageModelConfig.tiny(50) if preset == "tiny" else getattr(LanguageModelConfig, preset)()
+    width, scaling, rope = config.dim // config.heads, config.rotary_scaling, {"rope_type": "default"}
+    if scaling is not None:
+        rope = LLAMA_3 | {"factor": scaling.factor, "original_max_position_embeddings": scaling.original_length}
+    rope |= {"rope_theta": config.rotary_base}
+    theirs = LlamaRotaryEmbedding(LlamaConfig(hidden_size=width, num_attention_heads=1, rope_parameters=rope))
+    positions = torch.tensor([[0, 1, 2, 1000, 50_000, 131_071]])
+    for got, expected in zip(
+        RotaryTable(width, config.rotary_base, scaling).at(positions, torch.float32), theirs(torch.ones(1), positions), strict=True
+    ):
+        assert torch.equal(got, expected)
 
 
 def test_sizes_of_the_presets():
