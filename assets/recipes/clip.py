@@ -25,7 +25,11 @@ TEST_SEED = 72249620  # drawn after everything else here was fixed
 SINGLE = 0.25  # the share of the steps with pictures of one object only
 EMBED_DIM = 128  # with 64, pairs never seen are named worse: 97% against 99% (validation split, one seed)
 TRAINING = TrainingConfig(steps=600, seed=SEED)
-SHIPPED_STEPS = 3000
+# As many as in the lesson. With 1500 steps pairs never seen are named a little better, but the patches lose what they show: a small
+# network tells the shape in a cell from its four patches, after two blocks, for 99.5% of the objects here, for 77% after 1500 steps, for
+# 60% after 3000. The loss reads the class token alone and does not care; what is built on the patches later (lesson 06) does.
+SHIPPED_STEPS = TRAINING.steps
+SHIPPED_TEST_SEED = 84798841  # drawn after that was chosen, on the splits for training and validation
 
 Batch = tuple[Tensor, Tensor, Tensor, Tensor]
 
@@ -162,8 +166,8 @@ def main() -> None:
         "pairs a batch": 192,
         "seconds": round(history.seconds, 1),
         "threads": torch.get_num_threads(),
-        "test_seed": TEST_SEED,
-        "accuracy": measure(model, tokenizer),
+        "test_seed": SHIPPED_TEST_SEED,
+        "accuracy": measure(model, tokenizer, SHIPPED_TEST_SEED),
     }
     save(FOLDER / "clip", model, tokenizer, card)
     print(card)
