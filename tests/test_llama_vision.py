@@ -5,8 +5,8 @@ from functools import partial
 
 import pytest
 import torch
-from mllama import FOUR, IMAGE, ONE, TALL, TILE, TWO, WIDE, batch, inputs_of, picture, theirs
 from support import largest_difference
+from tiny_llama_vision import FOUR, IMAGE, ONE, TALL, TILE, TWO, WIDE, batch, inputs_of, picture, theirs
 
 from minimllm import LlamaVision, prepare_tiles
 from minimllm.llama_vision.tiles import arrangements

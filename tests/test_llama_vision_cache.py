@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from mllama import FOUR, IMAGE, ONE, TALL, TILE, TWO, WIDE, batch, inputs_of, theirs
 from support import largest_difference, randomise
+from tiny_llama_vision import FOUR, IMAGE, ONE, TALL, TILE, TWO, WIDE, batch, inputs_of, theirs
 from transformers import DynamicCache
 from transformers.models.mllama.modeling_mllama import _prepare_cross_attention_mask
 

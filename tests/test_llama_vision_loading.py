@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 import torch
-from mllama import FOUR, IMAGE, ONE, TILE, TWO, batch, inputs_of, theirs
 from safetensors.torch import load_file, save_file
 from support import largest_difference, randomise, unchecked
+from tiny_llama_vision import FOUR, IMAGE, ONE, TILE, TWO, batch, inputs_of, theirs
 
 from minimllm import LanguageModelConfig, LlamaVision, LlamaVisionConfig, Tiles, cross_attention_mask, load, prepare_tiles
 from minimllm.llama_vision.config import config_from_transformers

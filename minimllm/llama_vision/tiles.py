@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
-from einops import rearrange
 from jaxtyping import Float, Int
 from PIL import Image
 from torch import Tensor
@@ -121,7 +121,8 @@ def prepare_tiles(
     most = max((len(pictures) for pictures in images), default=0)
     if most == 0:
         return None
-    pixels = torch.zeros(len(images), most, max_tiles, 3, tile_size, tile_size)
+    # Zeros of numpy take up memory only where something is written, and most places may stay empty.
+    pixels = torch.from_numpy(np.zeros((len(images), most, max_tiles, 3, tile_size, tile_size), dtype=np.float32))
     aspect_ratio_ids = torch.zeros(len(images), most, dtype=torch.long)
     aspect_ratio_mask = torch.zeros(len(images), most, max_tiles, dtype=torch.long)
     aspect_ratio_mask[:, :, 0] = 1
@@ -137,13 +138,15 @@ def prepare_tiles(
 
 
 def cut(picture: Image.Image, grid: tuple[int, int], out: Float[Tensor, "tiles 3 tile tile"], mean: Tensor, std: Tensor) -> None:
-    """Write the tiles of an RGB picture into ``out``, row by row, normalised."""
-    (rows, columns), tile_size = grid, out.shape[-1]
-    height, width = fit(picture.height, picture.width, rows, columns, tile_size)
-    canvas = torch.zeros(3, rows * tile_size, columns * tile_size, dtype=torch.uint8)
-    canvas[:, :height, :width] = pil_to_tensor(picture.resize((width, height), Image.Resampling.BILINEAR))
-    out.copy_(rearrange(canvas, "c (rows h) (columns w) -> (rows columns) c h w", rows=rows, columns=columns))
-    out.div_(255).sub_(mean).div_(std)
+    """Write the tiles of an RGB picture into ``out``, which is 0, row by row, and normalise them; what stays 0 is black."""
+    (rows, columns), side = grid, out.shape[-1]
+    height, width = fit(picture.height, picture.width, rows, columns, side)
+    pixels = pil_to_tensor(picture.resize((width, height), Image.Resampling.BILINEAR))
+    for number, tile in enumerate(out):  # one at a time, so that it stays in the processor's cache
+        top, left = number // columns * side, number % columns * side
+        part = pixels[:, top : top + side, left : left + side]
+        tile[:, : part.shape[1], : part.shape[2]] = part
+        tile.div_(255).sub_(mean).div_(std)
 
 
 def read(picture: Image.Image, where: str) -> Image.Image:
