@@ -168,6 +168,69 @@ def test_other_precisions_stay_close(tmp_path):
         assert largest_difference(got, expected) < 2 * largest_difference(other, expected), "as near as theirs in bfloat16"
 
 
+def swapped(one, other):
+    def plant(model, patch):
+        for block in model.blocks:
+            parts = [block.get_submodule(name) for name in (one, other)]
+            parts[0].weight, parts[1].weight = parts[1].weight, parts[0].weight
+
+    return plant
+
+
+def angles_of(change):
+    def plant(model, patch):
+        table = model.angles
+        patch.setattr(model, "angles", lambda *places: change(*table(*places)))
+
+    return plant
+
+
+def heads_in_turn(model, patch):
+    """Query head i shares key head i modulo their number, instead of its neighbours'."""
+    for block in model.blocks:
+        for weight, dim in ((block.attention.query.weight, 0), (block.attention.output.weight, 1)):
+            weight.data = weight.data.unflatten(dim, (2, 2, 8)).transpose(dim, dim + 1).flatten(dim, dim + 2)
+
+
+def options(**changes):
+    def plant(model, patch):
+        for block in model.blocks:
+            for name, value in changes.items():
+                owner, _, leaf = name.replace("__", ".").rpartition(".")
+                patch.setattr(block.get_submodule(owner), leaf, value)
+
+    return plant
+
+
+PLANTED = {
+    "gate and up exchanged": swapped("mlp.gate", "mlp.up"),
+    "norms exchanged": swapped("attention_norm", "mlp_norm"),
+    "keys and values exchanged": swapped("attention.key", "attention.value"),
+    "heads grouped in turn": heads_in_turn,
+    "no rotary positions": angles_of(lambda cosine, sine: (torch.ones_like(cosine), torch.zeros_like(sine))),
+    "turned backwards": angles_of(lambda cosine, sine: (cosine, -sine)),
+    "neighbours paired": angles_of(lambda *each: tuple(angle[:, :4].repeat_interleave(2, dim=1) for angle in each)),
+    "epsilon forgotten": options(attention_norm__eps=1e-6),
+    "gelu for silu": lambda model, patch: patch.setattr("minimllm.blocks.F.silu", torch.nn.functional.gelu),
+    "frequencies not scaled": lambda model, patch: patch.setattr(model, "angles", RotaryTable(8, 500.0)),
+    "everything visible": lambda model, patch: patch.setattr("minimllm.language_model.causal_mask", lambda n, *_: torch.ones(n, n) > 0),
+    "not itself": lambda model, patch: patch.setattr(
+        "minimllm.language_model.causal_mask", lambda n, *_: (torch.ones(n, n).tril(-1) + (torch.arange(n) == 0)) > 0
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", PLANTED)
+def test_a_planted_mistake_would_be_seen(tmp_path, monkeypatch, mistake):
+    theirs, ours = pair(tmp_path, rope_parameters=LLAMA_3, rms_norm_eps=1e-2)
+    ids = ids_of(length=40)
+    with torch.no_grad():
+        expected = theirs(ids).logits
+        assert largest_difference(ours(ids), expected) < 1e-5
+        PLANTED[mistake](ours, monkeypatch)
+        assert largest_difference(ours(ids), expected) > 20 * 1e-5
+
+
 def test_no_token_sees_a_later_one():
     model = randomise(LanguageModel(LanguageModelConfig.tiny(50)))
     ids = torch.randint(0, 50, (1, 9))
