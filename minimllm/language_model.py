@@ -35,7 +35,10 @@ class Cache:
     pictures: dict[str, Any] = field(default_factory=dict)
 
     def bytes(self) -> int:
-        """Memory of all keys and values: ``2 * layers * batch * key_value_heads * length * head_dim`` numbers."""
+        """Memory of all keys and values: ``2 * layers * batch * key_value_heads * length * head_dim`` numbers.
+
+        Not counted is the room that is made ahead for new tokens, a quarter more at most beside that for 32 tokens.
+        """
         kept = [tensor for layer in self.layers for tensor in (layer.keys, layer.values) if tensor is not None]
         return sum(tensor.numel() * tensor.element_size() for tensor in kept)
 

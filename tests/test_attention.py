@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 from support import largest_difference, randomise
@@ -81,6 +83,17 @@ def test_the_cache_writes_new_tokens_behind_the_others_without_copying_them():
     cache.keys, cache.values = cache.keys[:, :, :7], cache.values[:, :, :7]  # back to the first tokens
     with torch.no_grad():
         assert torch.equal(cache.extend(parts[0], parts[0])[0], torch.cat([*parts[:7], parts[0]], dim=2))
+
+
+def test_a_deep_copy_of_a_cache_goes_its_own_way():
+    cache, parts = KeyValueCache(), torch.randn(4, 1, 2, 1, 4)
+    with torch.no_grad():
+        for part in parts[:2]:
+            cache.extend(part, part)
+        fork = copy.deepcopy(cache)
+        cache.extend(parts[2], parts[2]), fork.extend(parts[3], parts[3])
+    assert torch.equal(cache.keys, torch.cat([*parts[:3]], dim=2))
+    assert torch.equal(fork.values, torch.cat([*parts[:2], parts[3]], dim=2))
 
 
 def test_the_cache_leaves_what_a_backward_pass_needs():
