@@ -4,10 +4,24 @@ import pytest
 import torch
 from support import largest_difference, randomise
 from tiny_llama_vision import FOUR, IMAGE, ONE, TALL, TILE, TWO, WIDE, batch, inputs_of, theirs
+from torchvision.transforms.v2.functional import to_pil_image
 from transformers import DynamicCache
 from transformers.models.mllama.modeling_mllama import _prepare_cross_attention_mask
 
-from minimllm import LlamaVision, LlamaVisionConfig, cross_attention_mask, generate, prepare_tiles
+from minimllm import (
+    LlamaVision,
+    LlamaVisionConfig,
+    Recorder,
+    Tokenizer,
+    captions,
+    cross_attention_mask,
+    generate,
+    prepare_tiles,
+    render,
+    scenes,
+)
+from minimllm.data.scenes import WORDS, sample_questions
+from minimllm.packing import pack, packed_loss
 
 REFERENCES = ["meta", "transformers"]
 CASES = {
@@ -143,6 +157,86 @@ def test_the_image_token_is_never_written():
     sampled = generate(model, ids, 8, tiles=tiles, temperature=50.0, seed=0)
     assert likeliest == 2 or model(written[:, :-1], tiles).argmax(-1).eq(2).any()
     assert not (written[:, 4:] == 2).any() and not (sampled[:, 4:] == 2).any()
+
+
+def packed_row(side_by_side=1, padding=2):
+    """Ids and segments of ``t I.. | 3 words | 2 words | 4 words`` and padding, and the texts that it stands for."""
+    prefix, parts = [5, *[IMAGE] * side_by_side], [[7, 8, 9], [10, 11], [12, 13, 14, 15]]
+    ids = prefix + sum(parts, []) + [0] * padding
+    segments = [0] * len(prefix) + [n for n, part in enumerate(parts, 1) for _ in part] + [-1] * padding
+    return torch.tensor([ids]), torch.tensor([segments]), [prefix + part for part in parts]
+
+
+@pytest.mark.parametrize("images", [1, 2])
+def test_packed_texts_about_pictures_come_out_as_each_would_alone(pairs, images):
+    _, ours = pairs["meta"]
+    ids, segments, texts = packed_row(images)
+    tiles = prepare_tiles([[FOUR, TWO][:images]], TILE)
+    with torch.no_grad():
+        logits, start = ours(ids, tiles, segments=segments), 1 + images
+        for text in texts:
+            end = start + len(text) - 1 - images
+            alone = ours(torch.tensor([text]), tiles)
+            assert largest_difference(logits[:, start:end], alone[:, 1 + images :]) < 1e-5
+            start = end
+        rows = torch.zeros(3, dtype=torch.long), torch.tensor([2, 5, 1])
+        assert largest_difference(ours(ids, tiles, segments=segments, places=rows), logits[rows]) < 1e-5
+
+
+def test_a_packed_loss_is_learned_from_tiles():
+    tokenizer = Tokenizer.from_words(WORDS)
+    model = LlamaVision(LlamaVisionConfig.tiny(tokenizer.vocab_size))
+    with torch.no_grad():
+        for block in model.cross_blocks:
+            block.attention_gate.fill_(0.5)
+    world = scenes(4, 0, "train")
+    pictures = [[to_pil_image(image)] for image in render(world, 40)]
+    packed = pack(tokenizer, sample_questions(world, 3), captions(world), image_tokens=1)
+    packed = packed._replace(images=model.prepare_tiles(pictures))
+    optimizer, losses = torch.optim.AdamW(model.parameters(), lr=3e-3), []
+    for _ in range(8):
+        loss, _ = packed_loss(model, packed)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.7 * losses[0]
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+def test_features_kept_from_an_earlier_reading_stand_for_the_tiles(pairs):
+    for _, ours in pairs.values():
+        ids, mask, tiles = CASES["a mixed batch"]
+        with torch.no_grad():
+            kept = ours.features(tiles)
+            assert kept.shape == (3, 2, 4, 17, 96)
+            assert torch.equal(ours(ids, tiles, mask, features=kept), ours(ids, tiles, mask))
+        with pytest.raises(ValueError, match=r"\(3, 2, 4, 17, 96\).*got features of shape \(3, 1, 4, 17, 96\)"):
+            ours(ids, tiles, mask, features=kept[:, :1])
+        with pytest.raises(ValueError, match="give both"):
+            ours(ids, None, mask, features=kept)
+
+
+def test_segments_need_their_pictures_in_the_prefix_and_neither_mask_nor_cache(pairs):
+    _, ours = pairs["meta"]
+    ids, segments, _ = packed_row()
+    tiles = prepare_tiles([[FOUR]], TILE)
+    with pytest.raises(ValueError, match="within a segment"):
+        ours(ids, tiles, segments=torch.ones_like(segments))
+    for extra in (dict(mask=torch.ones_like(ids)), dict(cache=ours.new_cache())):
+        with pytest.raises(ValueError, match="without mask and cache"):
+            ours(ids, tiles, segments=segments, **extra)
+
+
+def test_the_attention_to_pictures_can_be_recorded(pairs):
+    _, ours = pairs["meta"]
+    ids, mask, tiles = CASES["three pictures"]
+    with torch.no_grad(), Recorder(ours) as recorder:
+        ours(ids, tiles, mask)
+    weights = recorder.attention["cross_blocks.1.attention"]
+    assert weights.shape == (1, 4, 7, 3 * 4 * 17) and torch.allclose(weights.sum(-1), torch.ones(1, 4, 7))
+    visible = cross_attention_mask(ids, tiles.num_tiles, IMAGE).flatten(2).repeat_interleave(17, dim=2)
+    assert (weights[0, :, 1:][:, ~visible[0, 1:]] == 0).all() and (weights[0, :, visible[0]] > 0).all()
 
 
 def test_a_refused_call_leaves_the_cache_as_it_was(pairs):

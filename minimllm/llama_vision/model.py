@@ -14,9 +14,11 @@ from minimllm.attention import KeyValueCache
 from minimllm.blocks import GatedCrossAttentionBlock
 from minimllm.language_model import DECODER_NAMES, Cache, LanguageModel
 from minimllm.llama_vision.config import LlamaVisionConfig, config_from_transformers
-from minimllm.llama_vision.pictures import check_tiles, read
+from minimllm.llama_vision.pictures import check_pictures, read
 from minimllm.llama_vision.tiles import Tiles, arrangements, prepare_tiles
 from minimllm.llama_vision.vision import TileEncoder
+from minimllm.masks import segment_mask
+from minimllm.packing import segment_positions
 from minimllm.text_encoder import check_ids
 
 
@@ -27,8 +29,6 @@ class LlamaVision(nn.Module):
         config: the sizes.
         seed: of the random weights; the global random state is neither read nor changed.
     """
-
-    placeholders = 1  # ids that stand for a picture in a text
 
     def __init__(self, config: LlamaVisionConfig, seed: int = 0):
         super().__init__()
@@ -62,18 +62,17 @@ class LlamaVision(nn.Module):
         config = self.config
         return prepare_tiles(images, config.vision.tile_size, config.vision.max_tiles, config.image_mean, config.image_std)
 
-    def encode(self, tiles: Tiles) -> Float[Tensor, "batch images tiles tokens dim"]:
-        """What the cross-attention blocks look at: the projected features, ``(batch, images, tiles, 1 + patches, dim)``.
+    def features(self, tiles: Tiles) -> Float[Tensor, "batch images tiles tokens features"]:
+        """What the image encoder makes of the tiles, ``(batch, images, tiles, 1 + patches, features)``, for the projector.
 
         Where a sample has fewer pictures than others, ``reference="meta"`` has zeros, which no token ever sees; ``"transformers"`` encodes
         these places as well, because there the tokens that see no picture look at everything.
         """
-        pixels, weight = tiles.pixel_values, self.projector.weight
         there = tiles.aspect_ratio_ids > 0
         if self.config.reference == "transformers":
             there = torch.ones_like(there)
-        features = self.vision(pixels[there].to(weight.dtype), tiles.aspect_ratio_ids[there], tiles.aspect_ratio_mask[there])
-        features = self.projector(features)
+        pixels = tiles.pixel_values[there].to(self.projector.weight.dtype)
+        features = self.vision(pixels, tiles.aspect_ratio_ids[there], tiles.aspect_ratio_mask[there])
         if bool(there.all()):
             return features.unflatten(0, there.shape)
         return features.new_zeros(*there.shape, *features.shape[1:]).index_put((there,), features)
@@ -84,40 +83,57 @@ class LlamaVision(nn.Module):
         tiles: Tiles | None = None,
         mask: Shaped[Tensor, "batch length"] | None = None,
         cache: Cache | None = None,
+        *,
+        segments: Int[Tensor, "batch length"] | None = None,
+        features: Float[Tensor, "batch images tiles tokens features"] | None = None,
+        places: tuple[Tensor, Tensor] | None = None,
         only_last: bool = False,
-    ) -> Float[Tensor, "batch places vocab"]:
-        """``(batch, length)`` token ids and pictures -> ``(batch, length, vocab)`` logits.
+    ) -> Float[Tensor, "*places vocab"]:
+        """``(batch, length)`` token ids and pictures -> ``(batch, length, vocab)`` logits; those at place ``i`` are about token ``i + 1``.
+
+        A token sees the last picture before it, or the last pictures, if their tokens stand side by side; before the first, none.
 
         Args:
             ids: token ids, with one ``image_token_id`` for each picture; with a cache, the new ones only.
             tiles: of :func:`~minimllm.llama_vision.tiles.prepare_tiles`; with a cache, of the pictures in these ids.
             mask: 1 on real tokens, 0 on padding, which may stand on either side.
             cache: of :meth:`new_cache`; extended in place. New tokens see what the last one saw, until a new picture comes.
+            segments: rows of several texts about the same pictures (:class:`~minimllm.packing.Packed`), in place of ``mask``.
+            features: what :meth:`features` gave for these tiles, which are then not encoded again.
+            places: the logits of these ``(rows, places)`` alone, ``(n, vocab)``.
             only_last: the logits of the last place alone, ``(batch, 1, vocab)``.
 
         Raises:
-            ValueError: another number of image tokens than of pictures in a row, tiles that do not fit the config, and what the decoder
-                refuses.
+            ValueError: another number of image tokens than of pictures in a row, tiles or features that do not fit the config, pictures
+                within segments, and what the decoder refuses.
         """
         check_ids(ids, mask, self.config.vocabulary, self.config.language.context_length)
-        if tiles is not None:
-            check_tiles(tiles, ids, self.config)
+        check_pictures(ids, tiles, features, segments, self.config)
+        if segments is not None and (mask is not None or cache is not None):
+            raise ValueError("segments say what is padding, and are read at once: give them without mask and cache")
         pictures = read(ids, tiles, cache)
         visible = pictures.visible(ids.shape[1], self.config)
-        context = None if tiles is None else rearrange(self.encode(tiles), "b images tiles tokens d -> b (images tiles tokens) d")
-        x = self.language_model.tokens(ids)
-        attend, rotary = self.language_model.prepare(x, mask, cache)
+        context = None
+        if tiles is not None:
+            context = self.projector(self.features(tiles) if features is None else features)
+            context = rearrange(context, "b images tiles tokens d -> b (images tiles tokens) d")
+        decoder = self.language_model
+        x = decoder.tokens(ids)
+        attend, positions = (None, None) if segments is None else (segment_mask(segments), segment_positions(segments))
+        attend, rotary = decoder.prepare(x, mask, cache, attend, positions)
         if cache is not None:
             cache.pictures["read"] = pictures
         layers = [None] * self.config.layers if cache is None else cache.layers
-        own, cross = iter(self.language_model.blocks), iter(self.cross_blocks)
+        own, cross = iter(decoder.blocks), iter(self.cross_blocks)
         for number, layer in enumerate(layers):
             if number in self.config.cross_layers:
                 x = next(cross)(x, context, visible, layer)
             else:
                 x = next(own)(x, attend, rotary, layer)
-        x = self.language_model.norm(x)
-        return self.language_model.logits(x[:, -1:] if only_last else x)
+        x = decoder.norm(x)
+        if places is not None:
+            return decoder.logits(x[places])
+        return decoder.logits(x[:, -1:] if only_last else x)
 
     @classmethod
     def from_pretrained(cls, folder: str | PathLike, dtype: torch.dtype | None = None, reference: str = "meta") -> "LlamaVision":

@@ -60,6 +60,20 @@ def read(ids: Int[Tensor, "batch length"], tiles: Tiles | None, cache: Cache | N
     return Pictures(torch.cat([earlier.ids, ids], dim=1), num_tiles, places)
 
 
+def check_pictures(ids: Tensor, tiles: Tiles | None, features: Tensor | None, segments: Tensor | None, config: LlamaVisionConfig) -> None:
+    """Raise a ``ValueError`` unless these are pictures for these texts and this model."""
+    if segments is not None and bool(((ids == config.image_token_id) & (segments != 0)).any()):
+        raise ValueError("a picture within a segment is not implemented: pictures stand in the prefix, segment 0, which all segments share")
+    if tiles is not None:
+        check_tiles(tiles, ids, config)
+    if features is not None:
+        vision = config.vision
+        expected = None if tiles is None else (*tiles.pixel_values.shape[:3], vision.tokens, vision.features)
+        if tuple(features.shape) != expected:
+            what = "features are of tiles: give both" if tiles is None else f"the features of these tiles have shape {expected}"
+            raise ValueError(f"{what}; got features of shape {tuple(features.shape)}")
+
+
 def check_tiles(tiles: Tiles, ids: Tensor, config: LlamaVisionConfig) -> None:
     """Raise a ``ValueError`` unless these are tiles for these texts and this model."""
     if not isinstance(tiles, Tiles):
