@@ -25,3 +25,8 @@ def test_the_largest_bar_stands_out():
 def test_bars_refuse_what_is_no_share(shares):
     with pytest.raises(ValueError, match="2 names need as many shares"):
         figures.bars(["a", "b"], shares)
+
+
+def test_what_the_tick_means_can_be_said():
+    figure = figures.bars(["a", "b"], [0.1, 0.7], chance=[0.5, 0.5], chance_name="blind")
+    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["blind"]

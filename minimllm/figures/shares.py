@@ -20,13 +20,14 @@ def bars(
     x_title: str = "",
     intervals: Sequence[tuple[float, float]] | None = None,
     chance: Sequence[float] | None = None,
+    chance_name: str = "chance",
     axes: Axes | None = None,
 ) -> Figure:
     """A bar between 0 and 1 for each name, from the top down, with its share in percent.
 
     Without ``chance`` these are probabilities: the largest stands out, and what rounds to 0.0% is not written.
 
-    ``intervals`` are drawn as whiskers; ``chance`` is a tick across each bar: what guessing would reach.
+    ``intervals`` are drawn as whiskers; ``chance`` is a tick across each bar: what guessing would reach, or whatever ``chance_name`` says.
     """
     shares = as_numbers(shares).astype(np.float64)
     if shares.shape != (len(names),) or not ((shares >= 0) & (shares <= 1)).all():
@@ -42,7 +43,7 @@ def bars(
         ends = np.maximum(high, shares)
     if chance is not None:
         guesses = np.asarray(chance, dtype=np.float64)
-        axes.vlines(guesses, rows - 0.42, rows + 0.42, color=VERMILION, linewidth=2, label="chance")
+        axes.vlines(guesses, rows - 0.42, rows + 0.42, color=VERMILION, linewidth=2, label=chance_name)
         axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False, borderaxespad=0.1)
         ends = np.maximum(ends, guesses)
     for row, share, end in zip(rows, shares, ends, strict=True):
