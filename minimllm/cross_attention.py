@@ -39,6 +39,7 @@ class CrossAttentionMLLM(nn.Module):
         projector, language_model: the other parts that the unified design has as well.
         cross_blocks: the gated blocks, in the order of ``config.cross_before``.
         image_tokens: how many ids stand for a picture in a text: one.
+        visual_tokens: how many tokens of a picture the gated blocks look at.
     """
 
     image_tokens = 1
@@ -46,7 +47,7 @@ class CrossAttentionMLLM(nn.Module):
     def __init__(self, config: CrossAttentionConfig, seed: int = 0):
         super().__init__()
         parts, language = config.unified, config.language
-        self.config, self.image_token_id = config, config.image_token_id
+        self.config, self.image_token_id, self.visual_tokens = config, config.image_token_id, parts.image_tokens
         self.vision = ViT(parts.vision_used, seed)
         self.vision.norm = nn.Identity()
         with torch.random.fork_rng(devices=[]):
@@ -143,7 +144,7 @@ class CrossAttentionMLLM(nn.Module):
         check_placeholders(is_image, next((len(given) for given in (images, features) if given is not None), 0), 1)
         read = read_pictures(is_image, segments, None if cache is None else cache.pictures.get("read"))
         context = self._context(is_image, self.features(images) if images is not None and len(images) else features)
-        visible = read.visible.repeat_interleave(self.config.visual_tokens, dim=2) if read.visible.numel() else None
+        visible = None if read.visible.all() else read.visible.repeat_interleave(self.visual_tokens, dim=2)
 
         x = decoder.tokens(ids)
         attend, positions = (None, None) if segments is None else (segment_mask(segments), segment_positions(segments))
@@ -186,18 +187,18 @@ class PicturesRead(NamedTuple):
     """Which pictures every token sees, and what the tokens after these need to know.
 
     Attributes:
-        numbers: the pictures of each row so far, counted from 0, ``(batch, pictures)``; -1 where a row has fewer.
         visible: True where a token sees a picture, ``(batch, length, pictures)``.
-        count: how many pictures a row has had, up to each token, ``(batch, length)``.
-        first: number of the first picture of the latest run, ``(batch, length)``; a run is pictures whose tokens stand side by side.
-        is_image: True on the tokens of pictures, ``(batch, length)``.
+        numbers: the pictures of each row so far, counted from 0, ``(batch, pictures)``; -1 where a row has fewer.
+        count: how many pictures a row has had, ``(batch, 1)``.
+        first: number of the first picture of a row's latest run, ``(batch, 1)``; a run is pictures whose tokens stand side by side.
+        open: True where a row ends with the token of a picture, so that the run may go on, ``(batch, 1)``.
     """
 
-    numbers: Int[Tensor, "batch pictures"]
     visible: Bool[Tensor, "batch length pictures"]
-    count: Int[Tensor, "batch length"]
-    first: Int[Tensor, "batch length"]
-    is_image: Bool[Tensor, "batch length"]
+    numbers: Int[Tensor, "batch pictures"]
+    count: Int[Tensor, "batch 1"]
+    first: Int[Tensor, "batch 1"]
+    open: Bool[Tensor, "batch 1"]
 
 
 def picture_slots(is_image: Bool[Tensor, "batch length"]) -> Bool[Tensor, "batch pictures"]:
@@ -213,16 +214,18 @@ def read_pictures(
 
     A segment follows the shared prefix, as if the other segments were not there.
     """
+    if earlier is not None and not is_image.any():  # as at every token that is written: all see what the last one saw
+        return earlier._replace(visible=earlier.visible[:, -1:].expand(-1, is_image.shape[1], -1), open=is_image[:, -1:])
     before = F.pad(is_image[:, :-1], (1, 0)) if segments is None else is_image.gather(1, predecessors(segments))
     there, count = picture_slots(is_image), is_image.cumsum(dim=1)
     numbers = torch.where(there, there.cumsum(dim=1) - 1, -1)
     if earlier is not None:
-        before[:, 0] |= earlier.is_image[:, -1]
-        numbers = torch.cat([earlier.numbers, torch.where(there, numbers + earlier.count[:, -1:], -1)], dim=1)
-        count = count + earlier.count[:, -1:]
+        before[:, :1] |= earlier.open
+        numbers = torch.cat([earlier.numbers, torch.where(there, numbers + earlier.count, -1)], dim=1)
+        count = count + earlier.count
     first = torch.where(is_image & ~before, count - 1, 0).cummax(dim=1).values
     if earlier is not None:
-        first = torch.maximum(first, earlier.first[:, -1:])
+        first = torch.maximum(first, earlier.first)
     if segments is not None:
         of_prefix = first.masked_fill(segments != 0, 0).amax(dim=1, keepdim=True)
         had = (count - is_image.long()).masked_fill(~segment_starts(segments), 0).cummax(dim=1).values  # pictures before this segment
@@ -231,4 +234,4 @@ def read_pictures(
     if segments is not None:
         of_picture = torch.full_like(numbers, -2).masked_scatter(there, segments[is_image])[:, None]
         visible = visible & ((of_picture == 0) | (of_picture == segments[..., None]))
-    return PicturesRead(numbers, visible, count, first, is_image)
+    return PicturesRead(visible, numbers, count[:, -1:], first[:, -1:], is_image[:, -1:])

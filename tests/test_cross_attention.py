@@ -26,6 +26,7 @@ from minimllm import (
 )
 from minimllm.cross_attention import read_pictures
 from minimllm.data.scenes import WORDS, captions, render, sample_questions, scenes
+from minimllm.exercises import lesson_07
 from minimllm.packing import exact_matches, pack, packed_loss, predecessors
 from minimllm.shipped import save
 from minimllm.training import TrainingConfig, train
@@ -386,6 +387,7 @@ def test_the_frozen_decoder_learns_to_look_and_its_text_stays_bit_for_bit_the_sa
     model = course().freeze_pretrained()
     learns = {name.split(".")[0] for name, parameter in model.named_parameters() if parameter.requires_grad}
     assert learns == {"projector", "cross_blocks"}
+    assert all(lesson_07.learns(name) == parameter.requires_grad for name, parameter in model.named_parameters())
     images, questions, sentences = render(world), sample_questions(world, 4), captions(world, "full")
     batch = pack(TOKENIZER, questions, sentences, image_tokens=1, images=model.picture_inputs(images)["images"])
     text, mask = TOKENIZER([question for pairs in questions.texts() for question, *_ in pairs])
@@ -496,9 +498,25 @@ def test_other_numbers_of_pictures_than_of_their_tokens_are_refused_with_both(la
             with pytest.raises(ValueError) as error:
                 model(ids, pixels, cache=cache)
             assert all(word in str(error.value) for word in words), str(error.value)
-        assert cache.length == 0 and "read" not in cache.pictures, "a refused call leaves the cache as it was"
         with pytest.raises(ValueError):
             generate(model, ids, 2, images=pixels)
+
+
+def test_a_refused_call_leaves_the_cache_as_it_was():
+    model = random_model()
+    ids, images, _ = rows_of("2 I 3")
+    cache = model.new_cache()
+    model(ids, images, cache=cache)
+    read = cache.pictures["read"]
+    long = torch.full((1, 123), 7)
+    long[0, 5] = IMAGE
+    for given in ((ids, None), (ids, torch.cat([images, images])), (ids, images[:, :, :8]), (long, images)):
+        with unchecked(), pytest.raises(ValueError):
+            model(*given, cache=cache)
+        assert cache.length == 6 and cache.pictures["read"] is read
+    follow, _, _ = rows_of("3", seed=5)
+    whole = model(torch.cat([ids, follow], dim=1), images)
+    assert largest_difference(model(follow, cache=cache), whole[:, 6:]) < 2e-5
 
 
 def test_bad_input_is_refused():
