@@ -11,7 +11,19 @@ import torch
 from matplotlib.figure import Figure
 from support import unchecked
 
-from minimllm import CLIP, CLIPConfig, Tokenizer, UnifiedConfig, UnifiedMLLM, answer, figures, render, widgets
+from minimllm import (
+    CLIP,
+    CLIPConfig,
+    LanguageModel,
+    LanguageModelConfig,
+    Tokenizer,
+    UnifiedConfig,
+    UnifiedMLLM,
+    answer,
+    figures,
+    render,
+    widgets,
+)
 from minimllm.data.scenes import compose
 from minimllm.data.words import WORDS
 from minimllm.widgets import Explorer, explore
@@ -26,6 +38,10 @@ WIDGETS = {
         {"one": 0.9 * torch.eye(2), "other": torch.full((2, 2), 0.5)}, list(PICTURES.values()), list(PICTURES), scales=(1, 15)
     ),
     "batch_composer": lambda: widgets.batch_composer(("large red star", "small blue ring"), ("size", "shape")),
+    "reading_explorer": lambda: widgets.reading_explorer(
+        ["a", "red", "star"], {name: torch.rand(2, 2, 3, 3, generator=torch.Generator().manual_seed(len(name))) for name in ("one", "both")}
+    ),
+    "next_word_explorer": lambda: widgets.next_word_explorer(*untrained_writer(), "a red", temperatures=(0.5, 1.0)),
     "mask_explorer": lambda: widgets.mask_explorer(widgets.MASK_TEXTS[:1]),
     "question_explorer": lambda: widgets.question_explorer(
         *untrained_reader(), ("large red star",), ("large red star", "nothing", "nothing", "nothing")
@@ -37,6 +53,11 @@ WIDGETS = {
 def untrained_clip() -> tuple[CLIP, Tokenizer]:
     tokenizer = Tokenizer.from_texts(["a red star", "a blue heart", "no"])
     return CLIP(CLIPConfig.tiny(tokenizer.vocab_size, tokenizer.eos_token_id), seed=0).eval(), tokenizer
+
+
+def untrained_writer() -> tuple[LanguageModel, Tokenizer]:
+    tokenizer = Tokenizer.from_words(WORDS)
+    return LanguageModel(LanguageModelConfig.tiny(tokenizer.vocab_size), seed=0).eval(), tokenizer
 
 
 def untrained_reader() -> tuple[UnifiedMLLM, Tokenizer]:
@@ -223,3 +244,27 @@ def test_question_explorer_asks_the_model_and_tells_what_it_cannot_read():
         assert told in alt(widget.picture) and widget.error == ""
     widget.set(question="where is the ring ?", top_left="small blue ring")
     assert "alike in shape and colour" in alt(widget.picture) and widget.error == ""
+
+
+def test_next_word_explorer_asks_at_every_key_and_tells_what_is_wrong_with_a_text():
+    widget = WIDGETS["next_word_explorer"]()
+    assert widget.controls["text"].continuous_update
+    total = sum(float(share) for share in re.findall(r"([\d.]+)%", alt(widget.picture)))
+    assert 10 < total < 100 and "<|image|>" not in alt(widget.picture), "twelve of all words, and no picture is ever written"
+    for text, told in (("a re", "does not know the word &#x27;re&#x27;"), ("red " * 80, "at most 77 are allowed")):
+        widget.set(text=text)
+        assert told in alt(widget.picture) and "%" not in alt(widget.picture) and widget.error == ""
+    widget.set(text="", top_k=3, top_p=None)
+    shares = [float(share) for share in re.findall(r"([\d.]+)%", alt(widget.picture))]
+    assert len(shares) == 3 and sum(shares) == pytest.approx(100, abs=0.2), "an empty text has a first word as well"
+
+
+def test_reading_explorer_tells_what_goes_to_later_words_and_refuses_what_does_not_fit():
+    words, past = ["a", "red", "star"], torch.ones(3, 3).tril()
+    weights = {"causal": (past / past.sum(1, keepdim=True))[None, None], "none": torch.full((1, 1, 3, 3), 1 / 3)}
+    widget = widgets.reading_explorer(words, weights)
+    assert "0% of it goes to words further on" in alt(widget.picture) and "red looks at: red 50%, a 50%" in widget.picture
+    widget.set(mask="none")
+    assert "33% of it goes to words further on" in alt(widget.picture)
+    with pytest.raises(ValueError, match="4 words"):
+        widgets.reading_explorer([*words, "?"], weights)
