@@ -8,7 +8,7 @@ import torch
 from support import largest_difference
 from tiny_llama_vision import FOUR, IMAGE, ONE, TALL, TILE, TWO, WIDE, batch, inputs_of, picture, theirs
 
-from minimllm import LlamaVision, prepare_tiles
+from minimllm import LlamaVision, Tiles, prepare_tiles
 from minimllm.llama_vision.tiles import arrangements
 from minimllm.llama_vision.vision import TileEncoder
 
@@ -189,3 +189,13 @@ def test_what_stands_under_padding_does_not_matter(pairs, side):
         with torch.no_grad():
             got, other = ours(ids, tiles, mask), ours(ids.masked_fill(mask == 0, 7), tiles, mask.bool())
         assert largest_difference(got[mask.bool()], other[mask.bool()]) == 0
+
+
+def test_rows_cut_out_of_a_batch_keep_their_empty_places(pairs):
+    _, ours = pairs["meta"]
+    ids, mask, tiles = batch(("tttttttt", []), ("tItItttt", [TWO, ONE]), ("tItttttt", [FOUR]))
+    with torch.no_grad():
+        whole = ours(ids, tiles, mask)
+        for rows in (slice(0, 1), slice(1, 2), slice(2, 3), slice(0, 3, 2)):
+            part = Tiles(tiles.pixel_values[rows], tiles.aspect_ratio_ids[rows], tiles.aspect_ratio_mask[rows], tiles.num_tiles[rows])
+            assert largest_difference(ours(ids[rows], part, mask[rows]), whole[rows]) < 1e-5

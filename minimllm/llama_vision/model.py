@@ -68,11 +68,13 @@ class LlamaVision(nn.Module):
         Where a sample has fewer pictures than others, ``reference="meta"`` has zeros, which no token ever sees; ``"transformers"`` encodes
         these places as well, because there the tokens that see no picture look at everything.
         """
+        tiles = tiles.to(self.projector.weight.device, self.projector.weight.dtype)
         there = tiles.aspect_ratio_ids > 0
         if self.config.reference == "transformers":
             there = torch.ones_like(there)
-        pixels = tiles.pixel_values[there].to(self.projector.weight.dtype)
-        features = self.vision(pixels, tiles.aspect_ratio_ids[there], tiles.aspect_ratio_mask[there])
+        if not bool(there.any()):
+            return tiles.pixel_values.new_zeros(*tiles.pixel_values.shape[:3], self.config.vision.tokens, self.config.vision.features)
+        features = self.vision(tiles.pixel_values[there], tiles.aspect_ratio_ids[there], tiles.aspect_ratio_mask[there])
         if bool(there.all()):
             return features.unflatten(0, there.shape)
         return features.new_zeros(*there.shape, *features.shape[1:]).index_put((there,), features)

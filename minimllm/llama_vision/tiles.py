@@ -89,7 +89,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if "A" in image.getbands() or image.info.get("transparency") is not None:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def prepare_tiles(
@@ -157,6 +157,7 @@ def read(picture: Image.Image, where: str) -> Image.Image:
     try:
         # A camera's MPO file is one photograph with previews, and no animation.
         frames = 1 if picture.format == "MPO" else getattr(picture, "n_frames", 1)
+        picture.load()
         rgb = to_rgb(picture)
     except Exception as error:  # the decoders raise many kinds
         raise ValueError(f"{name} cannot be read to its end: {error}") from error
