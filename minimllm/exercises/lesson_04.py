@@ -1,9 +1,16 @@
-"""Exercises of lesson 04: the zero-shot head, each mistake with its hint."""
+"""Exercises of lesson 04: the zero-shot head, and a prompt that breaks it."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..data.scenes import compose, render
+from ..shipped import load
+from ..transfer import zero_shot
 from . import Exercise, Mistake
 
 # ---- the head ---------------------------------------------------------------------------------------------------------
@@ -150,4 +157,134 @@ HEAD = Exercise(
     afterthought="Something to think of: with one template, which of the three normalisations can you leave out?",
 )
 
-EXERCISES = {"zero_shot_head": HEAD}
+# ---- a prompt that breaks it ------------------------------------------------------------------------------------------
+
+OBJECTS = (("large", "red", "star", "top left"), ("large", "blue", "ring", "bottom right"))
+_DIRECTIONS = {"left of": (0, -1), "right of": (0, 1), "above": (-1, 0), "below": (1, 0)}
+
+
+def _phrase(words: list[str]) -> list[tuple[str, str, str, str]] | None:
+    """The objects of the picture that ``a large red star at the top left`` may mean; ``None`` if it is no such phrase."""
+    text = " ".join(words)
+    text, _, place = text.partition(" at the ")
+    article, *rest = text.split()
+    if article not in ("a", "an", "the") or not rest or (place and place not in _PLACES):
+        return None
+    found = list(OBJECTS)
+    for kind, known in enumerate(_KNOWN):
+        if rest and rest[0] in known:
+            word = rest.pop(0)
+            found = [thing for thing in found if word in ("object", thing[kind])]
+    if rest or text.split()[-1] not in _KNOWN[2]:
+        return None
+    return [thing for thing in found if not place or thing[3] == place]
+
+
+_PLACES = ("top left", "top right", "bottom left", "bottom right")
+_KNOWN = (
+    ("small", "large"),
+    ("red", "green", "blue", "yellow", "purple", "cyan", "orange", "white"),
+    ("circle", "ring", "square", "triangle", "diamond", "cross", "star", "heart", "object"),
+)
+
+
+def truth(sentence: str) -> bool | None:
+    """Whether a sentence is true of the exercise's picture; ``None`` for one that this little grammar cannot read.
+
+    It reads ``a large red star at the top left``, two of these joined by ``and``, by ``left of``, ``right of``, ``above`` or ``below``,
+    and ``no red star``.
+    """
+    sentence = " ".join(sentence.lower().split())
+    if sentence.startswith("no "):
+        found = _phrase(["a", *sentence.split()[1:]])
+        return None if found is None else not found
+    for direction, (down, right) in _DIRECTIONS.items():
+        first, there, second = sentence.partition(f" {direction} ")
+        if there:
+            parts = [_phrase(part.split()) if part else None for part in (first, second)]
+            if None in parts:
+                return None
+            rows = {"top": 0, "bottom": 1, "left": 0, "right": 1}
+            at = [[[rows[word] for word in thing[3].split()] for thing in part] for part in parts]
+            return any((one[0] - other[0]) * down + (one[1] - other[1]) * right > 0 for one in at[0] for other in at[1] if one != other)
+    parts = [_phrase(part.split()) if part else None for part in sentence.split(" and ")]
+    if None in parts:
+        return None
+    if len(parts) == 2:
+        return any(one != other for one in parts[0] for other in parts[1])
+    return all(parts)
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What became of a pair of sentences."""
+
+    kind: str
+
+
+@functools.cache
+def _model() -> tuple:
+    return load("clip")
+
+
+def ask(right: str, wrong: str) -> Outcome:
+    """Shows the shipped CLIP the picture and both sentences, and tells which it prefers; first, whether they are what they should be."""
+    for sentence, wanted in ((right, True), (wrong, False)):
+        if truth(sentence) is None:
+            return Outcome("unread")
+        if truth(sentence) is not wanted:
+            return Outcome("not true" if wanted else "not false")
+    shares = zero_shot(*_model(), picture(), [right, wrong], ["{}"])[0]
+    return Outcome("broken" if shares[1] > shares[0] else "right")
+
+
+def picture() -> Tensor:
+    """What the sentences are about, ``(1, 3, 32, 32)``: a large red star at the top left and a large blue ring at the bottom right."""
+    return render(compose([list(OBJECTS)]))
+
+
+def break_it(ask: Callable[[str, str], Outcome]) -> Outcome:
+    return ask("no blue star", "no red star")
+
+
+def says_something_false(ask: Callable[[str, str], Outcome]) -> Outcome:
+    return ask("a red ring", "a blue star")
+
+
+def says_two_true_things(ask: Callable[[str, str], Outcome]) -> Outcome:
+    return ask("a red star", "a blue ring")
+
+
+def is_seen_through(ask: Callable[[str, str], Outcome]) -> Outcome:
+    return ask("a red star and a blue ring", "a green heart")
+
+
+def cannot_be_read(ask: Callable[[str, str], Outcome]) -> Outcome:
+    return ask("there is a star", "there is a heart")
+
+
+BREAK_IT = Exercise(
+    reference=break_it,
+    cases=lambda: [(ask,)],
+    mistakes=(
+        Mistake(
+            says_something_false,
+            "Your first sentence is not true of the picture: a large red star at the top left, a large blue ring at the "
+            "bottom right. If the model finds it unlikely, it is right.",
+        ),
+        Mistake(says_two_true_things, "Your second sentence is true as well, so there is no mistake to make. It must be false."),
+        Mistake(
+            is_seen_through,
+            "The model prefers your true sentence: this one it can do. Its captions denied nothing, and named the left object first. Try a "
+            "pair in which the *false* sentence keeps to that, and the true one does not.",
+        ),
+        Mistake(
+            cannot_be_read,
+            'This check cannot tell whether that is true. It reads sentences such as "a large red star at the top left", two '
+            'of these joined by and, left of, right of, above or below, and "no red star".',
+        ),
+    ),
+    afterthought="Something to think of: what would the training captions have to be like for the model to learn what you used?",
+)
+
+EXERCISES = {"zero_shot_head": HEAD, "break_it": BREAK_IT}
