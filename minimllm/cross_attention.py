@@ -191,14 +191,14 @@ class PicturesRead(NamedTuple):
         numbers: the pictures of each row so far, counted from 0, ``(batch, pictures)``; -1 where a row has fewer.
         count: how many pictures a row has had, ``(batch, 1)``.
         first: number of the first picture of a row's latest run, ``(batch, 1)``; a run is pictures whose tokens stand side by side.
-        open: True where a row ends with the token of a picture, so that the run may go on, ``(batch, 1)``.
+        in_run: True where a row ends with the token of a picture, so that the run may go on, ``(batch, 1)``.
     """
 
     visible: Bool[Tensor, "batch length pictures"]
     numbers: Int[Tensor, "batch pictures"]
     count: Int[Tensor, "batch 1"]
     first: Int[Tensor, "batch 1"]
-    open: Bool[Tensor, "batch 1"]
+    in_run: Bool[Tensor, "batch 1"]
 
 
 def picture_slots(is_image: Bool[Tensor, "batch length"]) -> Bool[Tensor, "batch pictures"]:
@@ -215,12 +215,12 @@ def read_pictures(
     A segment follows the shared prefix, as if the other segments were not there.
     """
     if earlier is not None and not is_image.any():  # as at every token that is written: all see what the last one saw
-        return earlier._replace(visible=earlier.visible[:, -1:].expand(-1, is_image.shape[1], -1), open=is_image[:, -1:])
+        return earlier._replace(visible=earlier.visible[:, -1:].expand(-1, is_image.shape[1], -1), in_run=is_image[:, -1:])
     before = F.pad(is_image[:, :-1], (1, 0)) if segments is None else is_image.gather(1, predecessors(segments))
     there, count = picture_slots(is_image), is_image.cumsum(dim=1)
     numbers = torch.where(there, there.cumsum(dim=1) - 1, -1)
     if earlier is not None:
-        before[:, :1] |= earlier.open
+        before[:, :1] |= earlier.in_run
         numbers = torch.cat([earlier.numbers, torch.where(there, numbers + earlier.count, -1)], dim=1)
         count = count + earlier.count
     first = torch.where(is_image & ~before, count - 1, 0).cummax(dim=1).values
