@@ -60,7 +60,7 @@ def test_the_best_constant_answers():
 
 def test_a_few_steps_of_training():
     model, tokenizer, history = RECIPE.train_language_model(steps=3)
-    assert len(history.losses) == 3 and set(history.metrics) == {"answers", "captions"}
+    assert len(history.losses) == 3 and len(history.metrics["answers"]) == 3
     again, _, _ = RECIPE.train_language_model(steps=3)
     assert all(torch.equal(p, q) for p, q in zip(model.parameters(), again.parameters(), strict=True)), "a seed gives one model"
     result = RECIPE.measure(model, tokenizer, 1, n=20, test="validation")
