@@ -26,7 +26,7 @@ class SmallCNN(nn.Module):
         if image_size % 2 ** (stages - 1):
             raise ValueError(f"{stages} stages halve the image {stages - 1} times, and {image_size} pixels cannot be halved so often")
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.random.default_generator.manual_seed(seed)
             layers: list[nn.Module] = []
             for stage in range(stages):
                 wide = width * 2**stage

@@ -101,7 +101,7 @@ class CLIP(nn.Module):
         super().__init__()
         self.config = config
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.random.default_generator.manual_seed(seed)
             self.text_encoder = TextEncoder(config.text)
             self.text_projection = projection(config.text.dim, config.embed_dim)
             if isinstance(config.image, ResNetConfig):
@@ -149,7 +149,7 @@ class CLIP(nn.Module):
                 tensor, a damaged file; the message names it.
         """
         folder = pretrained.resolve(folder)
-        config = config_from_transformers(pretrained.read_config(folder, model_type="clip"), folder / "preprocessor_config.json")
+        config = config_from_transformers(pretrained.read_config(folder, model_type="clip"), folder)
         image = config.image
         shapes = {"image_encoder.patches.projection.weight": (image.dim, image.channels, image.patch_size, image.patch_size)}
         return pretrained.load(cls, config, folder, WEIGHT_NAMES, dtype, shapes)
@@ -161,7 +161,7 @@ def projection(dim: int, embed_dim: int) -> nn.Linear:
     return linear
 
 
-def config_from_transformers(values: dict, preprocessor: Path | None = None) -> CLIPConfig:
+def config_from_transformers(values: dict, folder: Path | None = None) -> CLIPConfig:
     """Our config from the values of a ``config.json``; what a file leaves out has the default of transformers."""
 
     def section(name: str) -> dict:
@@ -183,8 +183,10 @@ def config_from_transformers(values: dict, preprocessor: Path | None = None) -> 
 
     image, text = section("vision_config"), section("text_config")
     channels = pretrained.option(image, "num_channels", 3, kind=int)
-    normalisation = pretrained.read_json(preprocessor) if preprocessor is not None and preprocessor.exists() else {}
     default_mean, default_std = (MEAN, STD) if channels == 3 else ((0.0,) * channels, (1.0,) * channels)
+    normalisation = dict(image_mean=default_mean, image_std=default_std)
+    if folder is not None:
+        normalisation = pretrained.read_normalisation(folder, channels, default_mean, default_std)
     return CLIPConfig(
         image=clip_vit(
             **tower(image, 768, 3072, 12),
@@ -199,8 +201,7 @@ def config_from_transformers(values: dict, preprocessor: Path | None = None) -> 
             eos_token_id=pretrained.option(text, "eos_token_id", 49407, kind=int),
         ),
         embed_dim=pretrained.option(values, "projection_dim", 512, kind=int),
-        image_mean=tuple(normalisation.get("image_mean", default_mean)),
-        image_std=tuple(normalisation.get("image_std", default_std)),
+        **normalisation,
     )
 
 

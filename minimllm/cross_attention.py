@@ -51,7 +51,7 @@ class CrossAttentionMLLM(nn.Module):
         self.vision = ViT(parts.vision_used, seed)
         self.vision.norm = nn.Identity()
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.random.default_generator.manual_seed(seed)
             self.projector = Projector(parts)
             self.cross_blocks = nn.ModuleList(
                 GatedCrossAttentionBlock(

@@ -61,10 +61,15 @@ def generate(
             f"and this model has {positions}; shorten the prompt or ask for fewer tokens"
         )
     if pad_token_id is None:
-        pad_token_id = next((each for each in (_setting(model.config, "pad_token_id"), eos_token_id) if each is not None), 0)
+        pad_token_id = next((each for each in (_setting(model.config, "pad_token_id"), eos_token_id) if each is not None and each >= 0), 0)
     generator = None if seed is None else torch.Generator(ids.device).manual_seed(seed)
+    takes = inspect.signature(model.forward).parameters
     pictures = {name: value for name, value in (("images", images), ("tiles", tiles)) if value is not None}
-    short = {"only_last": True} if "only_last" in inspect.signature(model.forward).parameters else {}  # saves work, nothing else
+    for name in pictures:
+        if name not in takes:
+            known = next((f"give pictures as {other}=" for other in ("images", "tiles") if other in takes), "it reads text alone")
+            raise ValueError(f"a {type(model).__name__} takes no {name}; {known}")
+    short = {"only_last": True} if "only_last" in takes else {}  # saves work, nothing else
 
     text, real = (ids, None) if mask is None or bool(mask.all()) else _padding_in_front(ids, mask.bool())
     ended = torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
@@ -72,7 +77,7 @@ def generate(
     logits = model(text, **pictures, mask=real, cache=cache, **short)[:, -1]
     written = []
     while True:
-        if model.image_token_id is not None and model.image_token_id < logits.shape[-1]:
+        if model.image_token_id is not None and 0 <= model.image_token_id < logits.shape[-1]:
             logits[:, model.image_token_id] = float("-inf")
         token = choose(logits, temperature, top_k, top_p, generator)
         # A row that has ended goes on unread: what the model gets need not be the padding, whose id may be no word of its vocabulary.

@@ -57,7 +57,7 @@ class LanguageModel(nn.Module):
         super().__init__()
         self.config = config
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.random.default_generator.manual_seed(seed)
             self.tokens = nn.Embedding(config.vocab_size, config.dim)
             nn.init.normal_(self.tokens.weight, std=config.embedding_std)
             self.blocks = nn.ModuleList(
@@ -185,7 +185,9 @@ class LanguageModel(nn.Module):
         """
         folder = pretrained.resolve(folder)
         config = config_from_transformers(pretrained.read_config(folder, model_type="llama"))
-        return pretrained.load(cls, config, folder, WEIGHT_NAMES, dtype, unused=r"lm_head\.weight" if config.tied else None)
+        return pretrained.load(
+            cls, config, folder, WEIGHT_NAMES, dtype, copies={"lm_head.weight": "tokens.weight"} if config.tied else None
+        )
 
 
 DECODER_NAMES = {

@@ -62,7 +62,7 @@ def same_picture_mask(pictures: Int[Tensor, "batch length"]) -> Bool[Tensor, "ba
 
 
 def cross_attention_mask(
-    ids: Int[Tensor, "batch length"], num_tiles: Sequence[Sequence[int]], image_token_id: int, max_tiles: int = 4
+    ids: Int[Tensor, "batch length"], num_tiles: Sequence[Sequence[int]] | None, image_token_id: int, max_tiles: int = 4
 ) -> Bool[Tensor, "batch length images max_tiles"]:
     """Which tiles of which pictures each token may attend to: those of the last picture before it, as in Llama 3.2 Vision.
 
@@ -72,7 +72,7 @@ def cross_attention_mask(
 
     Args:
         ids: token ids, ``(batch, length)``.
-        num_tiles: how many tiles each picture has, a list per row, as in ``Tiles.num_tiles``.
+        num_tiles: how many tiles each picture has, a list per row, as in ``Tiles.num_tiles``; ``None``: there are no pictures.
         image_token_id: the id that stands for a picture.
         max_tiles: most tiles of a picture.
 
@@ -83,6 +83,11 @@ def cross_attention_mask(
     Raises:
         ValueError: another number of image tokens than of pictures in a row, or of rows; a picture with 0 or more than ``max_tiles`` tiles.
     """
+    if ids.ndim != 2 or ids.is_floating_point():
+        raise ValueError(f"expected integer token ids of shape (batch, length), got {ids.dtype} {tuple(ids.shape)}")
+    num_tiles = [[] for _ in ids] if num_tiles is None else num_tiles
+    if not all(isinstance(row, (list, tuple)) and all(type(count) is int for count in row) for row in num_tiles):
+        raise ValueError(f"num_tiles must hold a list of whole numbers for each row of ids, got {num_tiles!r}")
     if len(num_tiles) != len(ids):
         raise ValueError(f"the texts are {len(ids)} rows, and num_tiles has {len(num_tiles)}; each row needs a list, which may be empty")
     places = ids == image_token_id

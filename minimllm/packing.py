@@ -197,7 +197,7 @@ def exact_matches(model: nn.Module, batch: Packed) -> Bool[Tensor, "rows segment
     Column 0 is segment 1. A segment that a row lacks counts as right.
     """
     logits, (rows, places) = scored_logits(model, batch)
-    if model.image_token_id is not None and model.image_token_id < logits.shape[-1]:
+    if model.image_token_id is not None and 0 <= model.image_token_id < logits.shape[-1]:
         logits[:, model.image_token_id] = float("-inf")  # which is never written
     wrong = logits.argmax(dim=-1) != batch.ids[rows, places]
     matches = torch.ones(len(batch.ids), int(batch.segments.max()), dtype=torch.bool, device=batch.ids.device)

@@ -116,7 +116,7 @@ class PatchEmbedding(nn.Module):
             ValueError: integer images, another number of channels, an empty batch, or sides that ``patch_size`` does not divide.
         """
         check_images(images, self.channels)
-        return self.projection(patchify(images, self.patch_size))
+        return self.projection(patchify(images.to(self.projection.weight.dtype), self.patch_size))
 
     @torch.no_grad()
     def as_convolution(self) -> nn.Conv2d:

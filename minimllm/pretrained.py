@@ -50,7 +50,32 @@ def read_config(folder: Path, model_type: str) -> dict[str, Any]:
     values = read_json(folder / "config.json")
     if values.get("model_type") != model_type:
         raise ValueError(f"{folder / 'config.json'} has model_type {values.get('model_type')!r}, expected {model_type!r}")
+    option(values, "quantization_config", None, allowed=(None,))
     return values
+
+
+def read_normalisation(folder: Path, channels: int, mean: tuple[float, ...], std: tuple[float, ...]) -> dict[str, tuple[float, ...]]:
+    """``image_mean`` and ``image_std`` of a folder: of ``preprocessor_config.json``, else of ``processor_config.json``, else the defaults.
+
+    Raises:
+        ValueError: a file with something else than one number for each channel, deviations above 0; it names the file and the value.
+    """
+    found, path = {}, folder / "preprocessor_config.json"
+    if path.exists():
+        found = read_json(path)
+    elif (folder / "processor_config.json").exists():
+        path = folder / "processor_config.json"
+        found = read_json(path).get("image_processor") or {}
+    result = {}
+    for name, default in (("image_mean", mean), ("image_std", std)):
+        value = found.get(name, default)
+        numbers = isinstance(value, (list, tuple)) and all(isinstance(each, (int, float)) and not isinstance(each, bool) for each in value)
+        if not numbers or len(value) != channels or (name == "image_std" and min(value) <= 0):
+            raise ValueError(
+                f"{path} has {name} = {value!r}; expected a number for each of {channels} channels, and deviations above 0"
+            )
+        result[name] = tuple(float(each) for each in value)
+    return result
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -119,6 +144,7 @@ def load(
     dtype: torch.dtype | None = None,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
     unused: str | None = None,
+    copies: Mapping[str, str] | None = None,
 ) -> Model:
     """Build a model without memory for its weights, then put the tensors of the folder in their places.
 
@@ -128,6 +154,7 @@ def load(
         dtype: of the weights; ``None`` keeps the files'.
         shapes: our name -> shape in the file, where the file folds the same numbers otherwise.
         unused: a regular expression of tensors that the file may hold and the model never reads.
+        copies: names of tensors that the file may hold as well, and the parameter of ours that each must then equal.
 
     Raises:
         ValueError: a tensor is missing, unexpected, of another shape or not of floats, or a file is damaged.
@@ -139,9 +166,12 @@ def load(
     places: dict[int, list[str]] = {}  # a tied parameter lies in several
     for name, parameter in model.named_parameters(remove_duplicate=False):
         places.setdefault(id(parameter), []).append(name)
-    unexpected, seen = [], set()
+    unexpected, seen, copied = [], set(), []
     for file_name, tensor, path in read_tensors(folder):
         name = ours.get(file_name)
+        if name is None and file_name in (copies or {}):
+            copied.append((file_name, tensor, path))
+            continue
         if name is None or name in seen:
             if name is not None or not (STALE_BUFFERS.match(file_name) or (unused and re.fullmatch(unused, file_name))):
                 unexpected.append(f"{file_name} ({path.name})")
@@ -159,6 +189,11 @@ def load(
     if missing or unexpected:
         found = f"{enumerate_names('missing', missing)}; {enumerate_names('unexpected', unexpected)}"
         raise ValueError(f"the tensors of {folder} do not fit its config.json: {found}")
+    for file_name, tensor, path in copied:
+        if not torch.equal(tensor.to(dtype or tensor.dtype), model.get_parameter(copies[file_name])):
+            raise ValueError(
+                f"{path}: tensor {file_name} differs from the embedding, and config.json has tie_word_embeddings = true; set it to false"
+            )
     return model.eval()
 
 

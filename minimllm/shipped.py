@@ -47,9 +47,8 @@ def load(name: str | PathLike) -> tuple[nn.Module, Tokenizer | None]:
     Raises:
         ValueError: an unknown name; a file that is missing, damaged, or does not fit the others. The message names it.
     """
-    folder = Path(name)
+    folder = place(name)
     if not folder.is_dir():
-        folder = FOLDER / str(name)
         if str(name) not in NAMES:
             raise ValueError(f"there is no checkpoint {str(name)!r} and no folder of that name; checkpoints are {', '.join(NAMES)}")
         if not folder.is_dir():
@@ -65,9 +64,14 @@ def load(name: str | PathLike) -> tuple[nn.Module, Tokenizer | None]:
     return model.eval(), Tokenizer.load(tokenizer) if tokenizer.exists() else None
 
 
+def place(name: str | PathLike) -> Path:
+    """Where a checkpoint lies: the names of those that come with the course go before folders that are called alike."""
+    return FOLDER / name if isinstance(name, str) and name in NAMES else Path(name)
+
+
 def read_card(name: str | PathLike) -> dict[str, Any]:
     """The card of a checkpoint: its recipe, seed, seconds and measured accuracies."""
-    return read_json((Path(name) if Path(name).is_dir() else FOLDER / str(name)) / "card.json")
+    return read_json(place(name) / "card.json")
 
 
 def save(folder: str | PathLike, model: nn.Module, tokenizer: Tokenizer | None, card: dict[str, Any]) -> Path:
@@ -94,6 +98,7 @@ def save(folder: str | PathLike, model: nn.Module, tokenizer: Tokenizer | None, 
             (unfinished / name).write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in own_state(model).items()}
         save_file(tensors, unfinished / "model.safetensors", metadata={"format": "pt"})
+        (unfinished / "model.safetensors").chmod(0o644)  # the library lets its owner alone read it
         if tokenizer is not None:
             tokenizer.save(unfinished / "tokenizer.json")
         replaced = unfinished.with_suffix(".replaced")

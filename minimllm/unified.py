@@ -44,7 +44,7 @@ class UnifiedMLLM(nn.Module):
         self.vision = ViT(config.vision_used, seed)
         self.vision.norm = nn.Identity()
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.random.default_generator.manual_seed(seed)
             self.projector = Projector(config)
         self.language_model = LanguageModel(config.language, seed)
         start_attention(self.language_model.blocks, config.equal_query_key, config.head_scale)
@@ -106,9 +106,9 @@ class UnifiedMLLM(nn.Module):
                 positions = past + steps.cumsum(dim=1) - 1
             else:
                 positions = segment_positions(segments, steps)
-            if cache is not None:
-                cache.pictures["next_position"] = positions[:, -1:] + 1
         attend, rotary = self.language_model.prepare(x, mask, cache, attend, positions)
+        if cache is not None and self.config.shared_position:
+            cache.pictures["next_position"] = positions[:, -1:] + 1
         if self.config.image_prefix and attend is not None:
             same_picture = same_picture_mask((counted // self.image_tokens + 1) * is_image)
             attend = attend | F.pad(same_picture, (attend.shape[-1] - ids.shape[1], 0))
@@ -178,9 +178,9 @@ class UnifiedMLLM(nn.Module):
         shapes = {"vision.patches.projection.weight": (image.dim, image.channels, image.patch_size, image.patch_size)}
         behind = "|".join(["post_layernorm", *(rf"encoder\.layers\.{layer}" for layer in range(config.blocks_used, image.layers))])
         unused = rf"(model\.)?vision_tower\.(vision_model\.)?({behind})\..*"
-        if config.language.tied:
-            unused += r"|(language_model\.)?lm_head\.weight"
-        return pretrained.load(cls, config, folder, WEIGHT_NAMES, dtype, shapes, unused)
+        heads = ("lm_head.weight", "language_model.lm_head.weight") if config.language.tied else ()
+        copies = dict.fromkeys(heads, "language_model.tokens.weight")
+        return pretrained.load(cls, config, folder, WEIGHT_NAMES, dtype, shapes, unused, copies)
 
 
 @torch.no_grad()
@@ -226,8 +226,7 @@ def config_from_transformers(values: dict[str, Any], folder: PathLike | None = N
     text["tie_word_embeddings"] = bool(values.get("tie_word_embeddings") or text.get("tie_word_embeddings"))
     if text.get("pad_token_id") is None:
         text["pad_token_id"] = values.get("pad_token_id")
-    preprocessor = None if folder is None else folder / "preprocessor_config.json"
-    images = clip.config_from_transformers({"vision_config": parts["vision_config"]}, preprocessor)
+    images = clip.config_from_transformers({"vision_config": parts["vision_config"]}, folder)
     name = "image_token_id" if "image_token_id" in values else "image_token_index"
     return UnifiedConfig(
         vision=images.image,

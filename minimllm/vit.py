@@ -103,7 +103,7 @@ class ViT(nn.Module):
         super().__init__()
         self.config = config
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.random.default_generator.manual_seed(seed)
             self.patches = PatchEmbedding(config.patch_size, config.channels, config.dim, bias=config.patch_bias)
             self.class_token = nn.Parameter(torch.empty(config.dim).normal_(std=config.position_std))
             self.positions = LearnedPositions(config.grid, config.dim, class_token=True, std=config.position_std)

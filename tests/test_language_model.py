@@ -457,3 +457,10 @@ def test_the_norm_is_that_of_llama_bit_for_bit(dtype):
     x = (3 * torch.randn(4, 7, 96)).to(dtype)
     with torch.no_grad():
         assert torch.equal(ours(x), theirs(x))
+
+
+def test_a_tied_folder_whose_head_differs_is_refused(tmp_path):
+    pair(tmp_path)
+    rewrite(tmp_path, tie_word_embeddings=True)
+    with pytest.raises(ValueError, match="lm_head.weight differs from the embedding.*tie_word_embeddings"):
+        LanguageModel.from_pretrained(tmp_path)

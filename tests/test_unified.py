@@ -507,3 +507,35 @@ def test_faulty_files_are_refused_by_name(pair, tmp_path):
     (tmp_path / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:5000])
     with pytest.raises(ValueError, match="model.safetensors is damaged"):
         UnifiedMLLM.from_pretrained(tmp_path)
+
+
+def test_a_refused_call_leaves_the_cache_as_it_was():
+    model = UnifiedMLLM(UnifiedConfig.course(40))
+    randomise(model, std=0.1)
+    ids = torch.tensor([[1, 7, 8]])
+    with torch.no_grad():
+        caches = [model.new_cache() for _ in range(2)]
+        for cache in caches:
+            model(ids, cache=cache)
+        with pytest.raises(ValueError, match="256"):
+            model(torch.ones(1, 255, dtype=torch.long), cache=caches[1])
+        after = [model(torch.tensor([[9]]), cache=cache) for cache in caches]
+    assert torch.equal(*after)
+
+
+def test_pictures_of_another_precision_than_the_weights_are_taken():
+    for dtype in (torch.bfloat16, torch.float64):
+        model = UnifiedMLLM(UnifiedConfig.tiny(40)).to(dtype)
+        ids = torch.tensor([[1, *[2] * model.image_tokens, 9]])
+        assert model(ids, torch.randn(1, 3, 32, 32)).dtype == dtype
+
+
+def test_a_folder_of_a_processor_says_how_pictures_are_normalised(tmp_path):
+    transformers_llava(tmp_path)
+    path = tmp_path / "processor_config.json"
+    path.write_text(json.dumps({"image_processor": {"image_mean": [0.1, 0.2, 0.3], "image_std": [0.5, 0.5, 0.5]}}))
+    assert UnifiedMLLM.from_pretrained(tmp_path).config.image_mean == (0.1, 0.2, 0.3)
+    for wrong in ([0.5], 0.5, "abc", None):
+        path.write_text(json.dumps({"image_processor": {"image_mean": wrong}}))
+        with pytest.raises(ValueError, match="image_mean"):
+            UnifiedMLLM.from_pretrained(tmp_path)

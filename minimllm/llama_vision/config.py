@@ -93,7 +93,7 @@ TEXT_DEFAULTS = dict(
 )
 
 
-def config_from_transformers(values: dict[str, Any], preprocessor: Path | None = None, reference: str = "meta") -> LlamaVisionConfig:
+def config_from_transformers(values: dict[str, Any], folder: Path | None = None, reference: str = "meta") -> LlamaVisionConfig:
     """Our config from the values of a ``config.json``; what a file leaves out has the default of transformers."""
     text = TEXT_DEFAULTS | section(values, "text_config", "mllama_text_model")
     cross_layers = text.get("cross_attention_layers")
@@ -109,14 +109,15 @@ def config_from_transformers(values: dict[str, Any], preprocessor: Path | None =
     if text.get("head_dim") not in (None, dim // heads):
         raise ValueError(f"config.json has head_dim = {text['head_dim']!r}, which is not implemented; implemented: {dim // heads}")
     language = language_model.config_from_transformers(text)
-    normalisation = pretrained.read_json(preprocessor) if preprocessor is not None and preprocessor.exists() else {}
+    vision = vision_from_transformers(section(values, "vision_config", "mllama_vision_model"))
+    normalisation = {} if folder is None else pretrained.read_normalisation(folder, vision.channels, MEAN, STD)
     return LlamaVisionConfig(
-        vision=vision_from_transformers(section(values, "vision_config", "mllama_vision_model")),
+        vision=vision,
         language=replace(language, layers=number - len(set(cross_layers))),
         cross_layers=tuple(sorted(set(cross_layers))),
         image_token_id=pretrained.option(values, "image_token_index", values.get("image_token_id", 128_256), kind=int),
         reference=reference,
-        **{name: tuple(normalisation[name]) for name in ("image_mean", "image_std") if name in normalisation},
+        **normalisation,
     )
 
 

@@ -37,7 +37,7 @@ class LlamaVision(nn.Module):
         self.language_model = LanguageModel(language, seed)
         heads = dict(key_value_heads=language.key_value_heads, head_dim=language.head_dim, normalise_heads=language.norm_eps)
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.random.default_generator.manual_seed(seed)
             if config.extra_tokens:
                 self.language_model.tokens = nn.Embedding(config.vocabulary, language.dim)
                 nn.init.normal_(self.language_model.tokens.weight, std=language.embedding_std)
@@ -152,7 +152,7 @@ class LlamaVision(nn.Module):
         """
         folder = pretrained.resolve(folder)
         values = pretrained.read_config(folder, model_type="mllama")
-        config = config_from_transformers(values, folder / "preprocessor_config.json", reference)
+        config = config_from_transformers(values, folder, reference)
         return pretrained.load(cls, config, folder, weight_names(config), dtype, file_shapes(config))
 
 

@@ -138,7 +138,7 @@ class TileEncoder(nn.Module):
         check_reference(reference)
         self.config, self.reference = config, reference
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.random.default_generator.manual_seed(seed)
             self.patches = PatchEmbedding(config.patch_size, config.channels, config.dim, bias=False)
             self.class_token = nn.Parameter(torch.randn(config.dim) * config.position_std)
             self.pre_tile, self.post_tile = TileEmbedding(config), TileEmbedding(config)
