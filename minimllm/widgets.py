@@ -432,9 +432,7 @@ def reading_explorer(words: Sequence[str], attention: Mapping[str, torch.Tensor 
     weights = {name: np.asarray(given, dtype=np.float64) for name, given in attention.items()}
     shapes = {array.shape for array in weights.values()}
     if len(shapes) != 1 or len(words) > 24 or next(iter(shapes))[2:] != (len(words), len(words)):
-        raise ValueError(
-            f"expected attention (layers, heads, {len(words)}, {len(words)}) for at most 24 words, got {sorted(shapes)}"
-        )
+        raise ValueError(f"expected attention (layers, heads, {len(words)}, {len(words)}) for at most 24 words, got {sorted(shapes)}")
     layers, heads, *_ = shapes.pop()
     side = 4.1
 
