@@ -56,6 +56,8 @@ def _control(name: str, given: Any) -> ipywidgets.Widget:
         steps = {"step": step[0]} if step else {}
         return slider(value=low, min=low, max=high, layout={"width": "32em"}, **steps, **options)
     if isinstance(given, Mapping) and given:
+        if None in given.values():
+            raise ValueError(f"control {name!r} has the value None, by which a menu means that nothing is chosen; give it another value")
         return ipywidgets.Dropdown(options=list(given.items()), layout={"width": "32em"}, **options)
     if isinstance(given, list | range) and given:
         if all(isinstance(option, int | float) for option in given):
@@ -488,7 +490,7 @@ def next_word_explorer(
     most = 12
 
     @torch.no_grad()
-    def expected(text: str, temperature: float, top_k: int | None, top_p: float | None) -> tuple[list[str], list[float], int, str]:
+    def expected(text: str, temperature: float, top_k: int, top_p: float) -> tuple[list[str], list[float], int, str]:
         """The likeliest words with their shares, how many words are left to draw from, or what is wrong."""
         try:
             ids, _ = tokenizer(text, end=False)
@@ -496,13 +498,15 @@ def next_word_explorer(
         except ValueError as error:
             return [], [], 0, str(error)
         logits[:, tokenizer.image_token_id] = float("-inf")  # which is never written
-        shares, order = next_probabilities(logits, temperature, top_k, top_p)[0].sort(descending=True, stable=True)
+        shares, order = next_probabilities(logits, temperature, top_k or None, top_p if top_p < 1 else None)[0].sort(
+            descending=True, stable=True
+        )
         left = int((shares > 0).sum())
         words = [tokenizer.words[number] for number in order[:most].tolist()]
         return words[:left], shares[:most].tolist()[:left], left, ""
 
-    def dials(temperature: float, top_k: int | None, top_p: float | None) -> str:
-        return f"temperature {temperature:g}, top-k {top_k or 'all'}, top-p {top_p or 'all'}"
+    def dials(temperature: float, top_k: int, top_p: float) -> str:
+        return f"temperature {temperature:g}, top-k {top_k or 'all'}, top-p {'all' if top_p == 1 else top_p}"
 
     def draw(text: str, **values: Any) -> Figure:
         words, shares, left, trouble = expected(text, **values)
@@ -537,8 +541,8 @@ def next_word_explorer(
         alt,
         text=field,
         temperature=_slider_at(list(temperatures), 1.0),
-        top_k={"all": None, "1": 1, "3": 3, "10": 10},
-        top_p={"all": None, "0.5": 0.5, "0.9": 0.9},
+        top_k={"all": 0, "1": 1, "3": 3, "10": 10},  # None would be no choice at all
+        top_p={"all": 1.0, "0.5": 0.5, "0.9": 0.9},
     )
 
 

@@ -254,7 +254,7 @@ def test_next_word_explorer_asks_at_every_key_and_tells_what_is_wrong_with_a_tex
     for text, told in (("a re", "does not know the word &#x27;re&#x27;"), ("red " * 80, "at most 77 are allowed")):
         widget.set(text=text)
         assert told in alt(widget.picture) and "%" not in alt(widget.picture) and widget.error == ""
-    widget.set(text="", top_k=3, top_p=None)
+    widget.set(text="", top_k=3, top_p=1.0)
     shares = [float(share) for share in re.findall(r"([\d.]+)%", alt(widget.picture))]
     assert len(shares) == 3 and sum(shares) == pytest.approx(100, abs=0.2), "an empty text has a first word as well"
 
@@ -268,3 +268,8 @@ def test_reading_explorer_tells_what_goes_to_later_words_and_refuses_what_does_n
     assert "33% of it goes to words further on" in alt(widget.picture)
     with pytest.raises(ValueError, match="4 words"):
         widgets.reading_explorer([*words, "?"], weights)
+
+
+def test_a_menu_with_the_value_none_is_refused():
+    with pytest.raises(ValueError, match="'top_k' has the value None"):
+        widgets.explore(lambda top_k: None, "nothing", top_k={"all": None, "1": 1})
