@@ -71,9 +71,7 @@ def read_normalisation(folder: Path, channels: int, mean: tuple[float, ...], std
         value = found.get(name, default)
         numbers = isinstance(value, (list, tuple)) and all(isinstance(each, (int, float)) and not isinstance(each, bool) for each in value)
         if not numbers or len(value) != channels or (name == "image_std" and min(value) <= 0):
-            raise ValueError(
-                f"{path} has {name} = {value!r}; expected a number for each of {channels} channels, and deviations above 0"
-            )
+            raise ValueError(f"{path} has {name} = {value!r}; expected a number for each of {channels} channels, and deviations above 0")
         result[name] = tuple(float(each) for each in value)
     return result
 
