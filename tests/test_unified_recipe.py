@@ -1,5 +1,7 @@
 """The recipe of the unified model: its batches, its measures, and that the card and the results file tell the truth."""
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -77,3 +79,21 @@ def test_the_shipped_model_writes_what_it_was_measured_by():
     for row, texts in enumerate(asked.texts()):
         written = answer(model, tokenizer, pictures[[row] * len(texts)], [question for question, _, _ in texts])
         assert [one == text for one, (_, text, _) in zip(written, texts, strict=True)] == right[row, : len(texts)].tolist()
+
+
+@pytest.mark.parametrize("run", ["plain LLaVA, seed 0", "without head norm, seed 0", "linear projector, seed 0", "two stages, seed 0"])
+def test_the_runs_of_lesson_06_change_what_they_are_called_by(run, monkeypatch):
+    lesson = load_recipe("lesson_06")
+    course, trained = lesson.COURSE, []
+    monkeypatch.setattr(lesson, "N", 10)
+    monkeypatch.setattr(course, "TRAINING", dataclasses.replace(course.TRAINING, steps=5))
+    make, short = course.make_model, course.train_unified
+    monkeypatch.setattr(course, "make_model", lambda *a, **k: trained.append(make(*a, **k)) or trained[-1])
+    monkeypatch.setattr(course, "train_unified", lambda *a, **k: short(*a, **{"steps": 5, **k}))
+    result = lesson.RUNS[run]()
+    config = trained[0][0].config
+    assert result["steps"] == 5 and result["vqa"]["n"] == 90
+    assert result["image_tokens"] == (16 if run.startswith("plain") else 4)
+    assert (config.language.normalise_heads is None) == (run in ("plain LLaVA, seed 0", "without head norm, seed 0"))
+    assert config.projector == ("linear" if run.startswith("linear") else "mlp")
+    assert ("stage one" in result and "text after" in result) == run.startswith("two")

@@ -23,7 +23,7 @@ from minimllm.training.batches import derive_seed, generator_for
 SEED = 0
 TEST_SEED = 72249620  # drawn after everything else here was fixed
 SINGLE = 0.25  # the share of the steps with pictures of one object only
-EMBED_DIM = 128  # with 64, pairs never seen are named worse: 97% against 99% (validation split, one seed)
+EMBED_DIM = 128  # with 64, 96.4% of the pairs never seen against 98.5% (validation split, one seed, SINGLE 0.5)
 TRAINING = TrainingConfig(steps=600, seed=SEED)
 # As many as in the lesson. With 1500 steps pairs never seen are named a little better, but the patches lose what they show: a small
 # network tells the shape in a cell from its four patches, after two blocks, for 99.5% of the objects here, for 77% after 1500 steps, for

@@ -42,12 +42,9 @@ def result(model: Any, tokenizer: Any, history: History, **more: Any) -> dict[st
 def live(seed: int) -> dict[str, Any]:
     """The training of the lesson, and all that the card of the shipped model tells."""
     model, tokenizer, history = COURSE.train_unified(seed)
-    measured = COURSE.measure_all(model, tokenizer, TEST_SEED, N)
-    return {
-        **result(model, tokenizer, history),
-        "other renderer": measured["drawn by another renderer"],
-        "shuffled": measured["pictures of other scenes"],
-    }
+    other = COURSE.measure(model, tokenizer, "test", N, TEST_SEED, COURSE.render_differently)
+    shuffled = COURSE.measure(model, tokenizer, "test", N, TEST_SEED, shuffled=True)
+    return result(model, tokenizer, history, **{"other renderer": other, "shuffled": shuffled})
 
 
 def changed(**changes: Any) -> dict[str, Any]:

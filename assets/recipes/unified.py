@@ -1,6 +1,6 @@
 """The unified multimodal model that ships with the course: questions about pictures of the generated world, and captions.
 
-``python assets/recipes/unified.py ship`` trains it again and writes ``assets/checkpoints/unified``; how long it took is in the card there.
+``python assets/recipes/unified.py`` trains it again and writes ``assets/checkpoints/unified``; how long it took is in the card there.
 Lesson 06 trains one live, for less long; its other numbers come from ``lesson_06.py``.
 
 The image encoder is that of the shipped CLIP, and stays as it is. Projector and decoder learn together, from the start: at this size the
@@ -8,7 +8,6 @@ projector needs no stage of its own, and the decoder no text beforehand (``lesso
 """
 
 import dataclasses
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -199,6 +198,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] != ["ship"]:
-        sys.exit("python assets/recipes/unified.py ship")
     main()
