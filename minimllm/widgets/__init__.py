@@ -1,0 +1,26 @@
+"""The course's figures behind sliders. ``explore`` makes a widget of any drawing function; the rest are the lessons' own widgets.
+
+A widget's output also holds a still picture with its alternative text, for readers without a kernel. Moving a control redraws at once;
+should drawing fail, the reader sees the error beside the picture, which is marked as out of date, and the kernel sees it too.
+"""
+
+from .asking import MASK_TEXTS, mask_explorer, question_explorer
+from .encoders import attention_explorer, patch_explorer
+from .explorer import Explorer, explore
+from .language import next_word_explorer, reading_explorer
+from .pairs import batch_composer, name_explorer, similarity_explorer
+
+__all__ = [
+    "MASK_TEXTS",
+    "Explorer",
+    "attention_explorer",
+    "batch_composer",
+    "explore",
+    "mask_explorer",
+    "name_explorer",
+    "next_word_explorer",
+    "patch_explorer",
+    "question_explorer",
+    "reading_explorer",
+    "similarity_explorer",
+]
