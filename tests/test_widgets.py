@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
+from PIL import Image
 from support import unchecked
 
 from minimllm import (
@@ -46,6 +47,8 @@ WIDGETS = {
     "question_explorer": lambda: widgets.question_explorer(
         *untrained_reader(), ("large red star",), ("large red star", "nothing", "nothing", "nothing")
     ),
+    "tile_explorer": lambda: widgets.tile_explorer({"ramp": Image.new("RGB", (40, 30), "red"), "grey": Image.new("L", (9, 9))}, (60, 561)),
+    "mask_laboratory": lambda: widgets.mask_laboratory(("[2] [1] ?", "t [4] t")),
     "name_explorer": lambda: widgets.name_explorer(*untrained_clip(), {f"grey {n}": torch.full((3, 32, 32), n / 9) for n in range(5)}),
 }
 
@@ -273,3 +276,39 @@ def test_reading_explorer_tells_what_goes_to_later_words_and_refuses_what_does_n
 def test_a_menu_with_the_value_none_is_refused():
     with pytest.raises(ValueError, match="'top_k' has the value None"):
         widgets.explore(lambda top_k: None, "nothing", top_k={"all": None, "1": 1})
+
+
+def test_tile_explorer_tells_grid_scale_number_and_mask():
+    widget = widgets.tile_explorer({"white": Image.new("RGB", (64, 48), "white")})
+    for width, height, told in (
+        (640, 420, "1 rows by 2 columns is chosen, number 2, which allows a scale of 1.33; resized to 420 by 640"),
+        (60, 3000, "4 rows by 1 columns is chosen, number 8, which allows a scale of 0.75; resized to 2240 by 44"),
+        (280, 150, "1 rows by 1 columns is chosen, number 1, which allows a scale of 2.00; resized to 300 by 560"),
+    ):
+        widget.set(width=width, height=height)
+        assert told in alt(widget.picture) and widget.error == ""
+    assert alt(widget.picture).endswith("tile mask [1, 0, 0, 0].")
+
+
+def test_mask_laboratory_hides_the_mask_until_there_is_a_guess_and_judges_it():
+    widget = widgets.mask_laboratory()
+    assert "still hidden" in alt(widget.picture) and "The rows" not in alt(widget.picture)
+    widget.set(text="[4] [2] why ? [1] <pad>", guess="C")
+    assert "“&lt;|image|&gt; C” sees C. You guessed right." in alt(widget.picture)
+    rows = "&lt;|image|&gt; A: A; &lt;|image|&gt; B: A and B; why: A and B; ?: A and B; &lt;|image|&gt; C: C; &lt;pad&gt;: C."
+    assert alt(widget.picture).endswith(rows)
+    widget.controls["rule"].value = "all pictures so far"
+    assert widget.values["guess"] == "not guessed yet" and "still hidden" in alt(widget.picture), "a new riddle hides the mask"
+    widget.set(guess="C")
+    assert "sees A, B and C. You guessed: C." in alt(widget.picture)
+    widget.set(rule="the last picture alone", guess="C")
+    assert "“&lt;|image|&gt; C” sees C. You guessed right." in alt(widget.picture) and "why: B;" in alt(widget.picture)
+
+
+def test_mask_laboratory_tells_what_it_cannot_read():
+    widget = widgets.mask_laboratory()
+    for text, told in (("[5] a", "[5] is no picture"), ("[1] " * 4, "Room is for 3 pictures"), ("a " * 30, "there are 0 and 30")):
+        widget.set(text=text)
+        assert told in alt(widget.picture) and widget.error == ""
+    widget.set(text=" ", guess="nothing")
+    assert "“&lt;start&gt;” sees nothing. You guessed right." in alt(widget.picture)

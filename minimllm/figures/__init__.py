@@ -30,6 +30,7 @@ from .pairs import MARKS, TARGETS, embedding_map, gallery, similarity, targets
 from .pictures import Picture, as_array, attention_map, patch_grid, patch_sequence, picture
 from .sequences import ROLES, attention_mask, token_row
 from .shares import bars
+from .tiles import PICTURE_COLOURS, canvas_choice, feature_order, picture_mask, tiling
 
 __all__ = [
     "AMOUNT",
@@ -41,6 +42,7 @@ __all__ = [
     "MARKS",
     "ORANGE",
     "PALE",
+    "PICTURE_COLOURS",
     "PURPLE",
     "Picture",
     "ROLES",
@@ -54,9 +56,11 @@ __all__ = [
     "bars",
     "beside",
     "canvas",
+    "canvas_choice",
     "confusion_matrix",
     "curves",
     "embedding_map",
+    "feature_order",
     "gallery",
     "image_tag",
     "layer_cost",
@@ -64,6 +68,7 @@ __all__ = [
     "patch_grid",
     "patch_sequence",
     "picture",
+    "picture_mask",
     "placed",
     "png",
     "position_similarity",
@@ -72,5 +77,6 @@ __all__ = [
     "similarity",
     "style",
     "targets",
+    "tiling",
     "token_row",
 ]

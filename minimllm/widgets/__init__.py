@@ -9,6 +9,7 @@ from .encoders import attention_explorer, patch_explorer
 from .explorer import Explorer, explore
 from .language import next_word_explorer, reading_explorer
 from .pairs import batch_composer, name_explorer, similarity_explorer
+from .tiles import mask_laboratory, tile_explorer
 
 __all__ = [
     "MASK_TEXTS",
@@ -17,10 +18,12 @@ __all__ = [
     "batch_composer",
     "explore",
     "mask_explorer",
+    "mask_laboratory",
     "name_explorer",
     "next_word_explorer",
     "patch_explorer",
     "question_explorer",
     "reading_explorer",
     "similarity_explorer",
+    "tile_explorer",
 ]
