@@ -9,6 +9,7 @@ from minimllm import (
     CrossAttentionConfig,
     CrossAttentionMLLM,
     EncoderBlock,
+    GatedCrossAttentionBlock,
     LanguageModel,
     LanguageModelConfig,
     UnifiedConfig,
@@ -17,6 +18,7 @@ from minimllm import (
     picture_bytes,
 )
 from minimllm.costs import Design, cache_bytes, layer_multiply_adds
+from minimllm.exercises import lesson_08
 
 
 @pytest.mark.parametrize("tokens, dim, mlp_dim", [(16, 32, 128), (50, 64, 256), (7, 24, 48)])
@@ -134,3 +136,12 @@ def test_counts_that_make_no_sense_are_refused(image_tokens, text_tokens):
     for call in (Design(WIDE).multiply_adds, Design(WIDE, 2).next_word_multiply_adds, Design(WIDE, 2).cache_bytes):
         with unchecked(), pytest.raises(ValueError, match=f"got {image_tokens} and {text_tokens}"):
             call(image_tokens, text_tokens)
+
+
+def test_the_exercises_of_lesson_08_have_the_formulas_of_the_models():
+    """What learners are asked for, by hand, is what the formulas above say, which torch's count has confirmed."""
+    for case in lesson_08.reading_cases():
+        assert lesson_08.reading(*case) == lesson_08._reading(*case)
+    for dim, kv_dim, head_dim, mlp_dim in lesson_08.parameter_cases()[:2]:
+        block = GatedCrossAttentionBlock(dim, dim // head_dim, mlp_dim, key_value_heads=kv_dim // head_dim)
+        assert sum(each.numel() for each in block.parameters()) == lesson_08.gated_parameters(dim, kv_dim, head_dim, mlp_dim)

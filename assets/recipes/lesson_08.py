@@ -1,0 +1,188 @@
+"""Every number that lesson 08 reads from ``assets/results/lesson_08.json``, and how it is made.
+
+``python assets/recipes/lesson_08.py`` does all runs that the file lacks; with beginnings of names, only those
+(``python assets/recipes/lesson_08.py cross``); with ``--seconds=200``, as many as begin within that time.
+
+Both designs get the same: encoder, projector, decoder, tokenizer, pictures, questions and captions, steps, batch size, learning rates,
+schedule and seeds, and are measured on the same test questions. ``COURSE`` and ``CROSS`` are the recipes of lessons 06 and 07; the gates'
+learning rate is the only setting that the unified design has no use for. Its own full runs are those of ``lesson_06.py``, ``live, seed S``,
+and ``pretrained decoder, seed 0``, and are not repeated here. Swaps change one thing in trainings of half the steps, beside ``short``.
+"""
+
+import dataclasses
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from minimllm import CrossAttentionConfig, CrossAttentionMLLM, LanguageModelConfig, Tokenizer, UnifiedMLLM, ViTConfig, load, picture_bytes
+from minimllm.baselines import count_parameters
+from minimllm.costs import Design
+from minimllm.packing import Packed
+from minimllm.recipes import load_recipe, run_missing
+from minimllm.training import TrainingConfig, train
+
+COURSE, CROSS, SIX = load_recipe("unified"), load_recipe("cross_attention"), load_recipe("lesson_06")
+TEST_SEED, N = SIX.TEST_SEED, SIX.N
+SHORT = 400  # steps of a swap
+Model = UnifiedMLLM | CrossAttentionMLLM
+
+
+def make_model(design: str, seed: int = 0, decoder: str = "new", **changes: Any) -> tuple[Model, Tokenizer]:
+    """A model of a design, ``unified`` or ``cross-attention``; ``changes`` of its config.
+
+    ``decoder``: ``new``; or lesson 05's, ``frozen`` or ``pretrained``, which goes on learning.
+    """
+    if design == "cross-attention":
+        model, tokenizer = CROSS.make_model(seed, decoder != "new", **changes)
+    elif decoder == "new":
+        return COURSE.make_model(seed, **changes)
+    else:
+        trained, _ = load("language_model")
+        model, tokenizer = COURSE.make_model(seed, language=trained.config, equal_query_key=0, head_scale=None, **changes)
+        model.language_model.load_state_dict(trained.state_dict())
+    model.language_model.requires_grad_(decoder != "frozen")
+    return model, tokenizer
+
+
+def pictures_batches(model: Model, tokenizer: Tokenizer, settings: TrainingConfig) -> Callable[[int], Packed]:
+    """The same batches with the pictures themselves, for an encoder that learns."""
+    without = type("Pictures", (), {"features": staticmethod(lambda pictures: pictures), "image_tokens": model.image_tokens})
+    make_batch = COURSE.make_batches(without, tokenizer, settings)
+
+    def with_pictures(step: int) -> Packed:
+        batch = make_batch(step)
+        return batch._replace(images=batch.features, features=None)
+
+    return with_pictures
+
+
+def trained(
+    design: str, seed: int = 0, decoder: str = "new", steps: int | None = None, encoder_learns: bool = False, **changes: Any
+) -> dict[str, Any]:
+    """A model trained and measured; arguments as of :func:`make_model`."""
+    settings = CROSS.TRAINING if design == "cross-attention" else COURSE.TRAINING
+    settings = dataclasses.replace(settings, seed=seed, steps=steps or settings.steps)
+    model, tokenizer = make_model(design, seed, decoder, **changes)
+    text = {} if decoder == "new" else {"text before": SIX.told(model.language_model, tokenizer)}
+    model.vision.requires_grad_(encoder_learns)
+    trainable, total = count_parameters(model), sum(parameter.numel() for parameter in model.parameters())
+    make_batches = pictures_batches if encoder_learns else COURSE.make_batches
+    history = train(model, make_batches(model, tokenizer, settings), COURSE.loss, settings, progress=False)
+    if text:
+        text["text after"] = SIX.told(model.language_model, tokenizer)
+    gates = {name: round(value.item(), 3) for name, value in model.named_parameters() if name.endswith("_gate")}
+    return {
+        **COURSE.measure(model, tokenizer, "test", N, TEST_SEED),
+        "held-out pairs": COURSE.measure(model, tokenizer, "held_out", N, TEST_SEED),
+        "steps": settings.steps,
+        "seconds": round(history.seconds, 1),
+        "threads": torch.get_num_threads(),
+        "trainable": trainable,
+        "total": total,
+        "image_tokens": model.config.unified.image_tokens if design == "cross-attention" else model.image_tokens,
+        **({"gates": gates} if gates else {}),
+        **text,
+    }
+
+
+# ---- what a picture costs ----------------------------------------------------------------------------------------------
+
+IMAGE_TOKENS = (4, 16, 64, 256, 1024, 4096)
+TEXT_TOKENS = 64
+# Between the course's size and a real one, with a gated block before every fourth block, as in Llama 3.2 Vision.
+MIDDLE = LanguageModelConfig(8000, dim=512, layers=8, heads=8, key_value_heads=4, mlp_dim=1408, context_length=4400, tied=True)
+IMAGE = 2
+
+
+def untrained(image_tokens: int, language: LanguageModelConfig = MIDDLE, cross_before: tuple[int, ...] = (3, 7)) -> dict[str, Model]:
+    """Both designs, untrained, for pictures of so many tokens; what they cost does not depend on the weights."""
+    vision = ViTConfig(image_size=(8, 8 * image_tokens), dim=8, layers=1, heads=1, mlp_dim=1, classes=0)
+    config = CrossAttentionConfig(vision, language, IMAGE, cross_before, feature_layer=1)
+    return {"unified": UnifiedMLLM(config.unified).eval(), "cross-attention": CrossAttentionMLLM(config).eval()}
+
+
+@torch.no_grad()
+def cost(model: Model, image_tokens: int, text_tokens: int = TEXT_TOKENS, rounds: int = 3, words: int = 8) -> dict[str, Any]:
+    """What reading one picture and a text, and then writing, costs a model: multiply-adds by torch's count, bytes of the cache, seconds.
+
+    The image encoder is left out, since it is the same for all; so are projector and output layer, except in the seconds, which are
+    medians: ``reading``, and ``word``, those for one word written.
+    """
+    features = torch.zeros(1, image_tokens, model.config.vision.dim)
+    ids = torch.full((1, 1 + model.image_tokens + text_tokens - 1), 7)
+    ids[:, 1 : 1 + model.image_tokens] = IMAGE
+    reading, word = [], []
+    for _ in range(rounds):
+        cache, started = model.new_cache(), time.perf_counter()
+        model(ids, features=features, cache=cache, only_last=True)
+        reading.append(time.perf_counter() - started)
+        kept = cache.bytes() + (picture_bytes(cache) if isinstance(model, CrossAttentionMLLM) else 0)
+        for _ in range(words):
+            started = time.perf_counter()
+            model(ids[:, -1:], cache=cache, only_last=True)
+            word.append(time.perf_counter() - started)
+    with FlopCounterMode(display=False) as projecting:
+        model.projector(features)
+    with FlopCounterMode(display=False) as counter, torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+        model(ids, features=features, only_last=True)
+    language = model.config.language
+    return {
+        "multiply_adds": (counter.get_total_flops() - projecting.get_total_flops()) // 2 - language.dim * language.vocab_size,
+        "bytes": kept,
+        "reading": round(statistics.median(reading), 5),
+        "word": round(statistics.median(word), 5),
+    }
+
+
+def costs() -> dict[str, Any]:
+    """Both designs over the number of image tokens, measured; beside it what the formulas say."""
+    found: dict[str, Any] = {"text_tokens": TEXT_TOKENS, "threads": torch.get_num_threads()}
+    for image_tokens in IMAGE_TOKENS:
+        for name, model in untrained(image_tokens).items():
+            design = Design.of(model.config)
+            formula = {
+                "multiply_adds": design.multiply_adds(image_tokens, TEXT_TOKENS).total,
+                "bytes": design.cache_bytes(image_tokens, TEXT_TOKENS),
+            }
+            found[f"{name}, {image_tokens}"] = {**cost(model, image_tokens), "formula": formula}
+    return found
+
+
+# ---- the runs, the most important first --------------------------------------------------------------------------------
+
+BOTH = ("unified", "cross-attention")
+LINEAR = dict(projector="linear", projector_dim=None, projector_positions="after")
+
+RUNS: dict[str, Callable[[], dict[str, Any]]] = {
+    "costs": costs,
+    **{f"cross-attention, seed {seed}": partial(trained, "cross-attention", seed) for seed in range(3)},
+    **{f"{design}, frozen decoder, seed 0": partial(trained, design, decoder="frozen") for design in BOTH},
+    "cross-attention, pretrained decoder, seed 0": partial(trained, "cross-attention", decoder="pretrained"),
+    **{f"{design}, short, seed 0": partial(trained, design, steps=SHORT) for design in BOTH},
+    **{
+        f"cross-attention, gated blocks before {' '.join(map(str, before))}, seed 0": partial(
+            trained, "cross-attention", steps=SHORT, cross_before=before
+        )
+        for before in ((2,), (0, 1, 2), (1,), (0,))
+    },
+    **{f"{design}, linear projector, seed 0": partial(trained, design, steps=SHORT, **LINEAR) for design in BOTH},
+    **{f"{design}, last layer, seed 0": partial(trained, design, steps=SHORT, feature_layer=-1) for design in BOTH},
+    **{f"{design}, encoder learns, seed 0": partial(trained, design, steps=SHORT, encoder_learns=True) for design in BOTH},
+    **{f"{design}, 16 tokens, seed 0": partial(trained, design, steps=SHORT, merge=1) for design in BOTH},
+    **{
+        f"{design}, 16 tokens and class token, seed 0": partial(trained, design, steps=SHORT, merge=1, keep_class_token=True)
+        for design in BOTH
+    },
+    **{f"{design}, frozen decoder, seed {seed}": partial(trained, design, seed, "frozen") for seed in (1, 2) for design in BOTH},
+}
+
+if __name__ == "__main__":
+    options = [argument for argument in sys.argv[1:] if argument.startswith("--seconds=")]
+    limit = {"seconds": float(options[-1].partition("=")[2])} if options else {}
+    run_missing("lesson_08", RUNS, [argument for argument in sys.argv[1:] if argument not in options], **limit)
