@@ -4,6 +4,8 @@ Decoder and gated blocks are numerically equal to ``MllamaForCausalLM`` of trans
 Meta's code, they get nothing.
 """
 
+from os import PathLike
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -173,6 +175,17 @@ class CrossAttentionMLLM(nn.Module):
     def picture_inputs(self, images: Any) -> dict[str, Tensor]:
         """Pictures as the model takes them, from floats in [0, 1] of any size or Pillow pictures: ``model(ids, **picture_inputs)``."""
         return {"images": prepare_pictures(images, self.config.unified).to(self.language_model.tokens.weight)}
+
+    def save_pretrained(self, folder: str | PathLike) -> Path:
+        """Refused: transformers has no such model.
+
+        Raises:
+            ValueError: always; it says what there is instead.
+        """
+        raise ValueError(
+            "transformers has no model of a CLIP encoder, a projector and gated cross-attention, so a CrossAttentionMLLM cannot be written "
+            "for it; LlamaVision is the model of this kind that it has, and minimllm.shipped.save keeps this one for the course's own load"
+        )
 
 
 def picture_bytes(cache: Cache) -> int:

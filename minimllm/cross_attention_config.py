@@ -3,7 +3,7 @@
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from minimllm.clip import MEAN, STD, CLIPConfig
+from minimllm.clip_config import MEAN, STD, CLIPConfig
 from minimllm.language_model import LanguageModelConfig
 from minimllm.unified_config import UnifiedConfig
 from minimllm.vit import ViTConfig

@@ -2,16 +2,18 @@
 
 from dataclasses import dataclass, field
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int, Num, Shaped
 from torch import Tensor, nn
 
-from minimllm import pretrained
+from minimllm import pretrained, saving
 from minimllm.attention import KeyValueCache, Rotary
 from minimllm.blocks import DecoderBlock
-from minimllm.language_model_config import LanguageModelConfig, config_from_transformers
+from minimllm.data.tokenizer import Tokenizer
+from minimllm.language_model_config import LanguageModelConfig, config_from_transformers, config_to_transformers
 from minimllm.masks import causal_mask, check_mask
 from minimllm.norms import RMSNorm
 from minimllm.rotary import RotaryTable
@@ -188,6 +190,18 @@ class LanguageModel(nn.Module):
         return pretrained.load(
             cls, config, folder, WEIGHT_NAMES, dtype, copies={"lm_head.weight": "tokens.weight"} if config.tied else None
         )
+
+    def save_pretrained(self, folder: str | PathLike, tokenizer: Tokenizer | None = None) -> Path:
+        """Write a folder that ``LlamaForCausalLM`` opens, with equal logits.
+
+        Args:
+            folder: where to; a folder written so before is replaced.
+            tokenizer: the model's own, which ``AutoTokenizer`` then opens.
+
+        Raises:
+            ValueError: an option that transformers cannot express, by name; and what :func:`~minimllm.saving.save` refuses.
+        """
+        return saving.save(folder, self, config_to_transformers(self.config), WEIGHT_NAMES, tokenizer=tokenizer)
 
 
 DECODER_NAMES = {

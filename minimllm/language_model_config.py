@@ -1,9 +1,9 @@
 """The sizes of a decoder, and how they are read from the ``config.json`` of a Llama folder."""
 
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from typing import Any
 
-from minimllm import pretrained
+from minimllm import pretrained, saving
 from minimllm.rotary import RotaryScaling
 
 
@@ -105,6 +105,39 @@ def config_from_transformers(values: dict[str, Any]) -> LanguageModelConfig:
     )
 
 
+def config_to_transformers(config: LanguageModelConfig) -> dict[str, Any]:
+    """The values of a ``config.json``; a ``ValueError`` names an option that transformers cannot express."""
+    saving.only(config, "LlamaForCausalLM", normalise_heads=None)
+    rope: dict[str, Any] = {"rope_type": "default", "rope_theta": config.rotary_base}
+    if (scaling := config.rotary_scaling) is not None:
+        rope |= {"rope_type": "llama3", **dict(zip(SCALING_OPTIONS, astuple(scaling), strict=True))}
+    return {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "vocab_size": config.vocab_size,
+        "hidden_size": config.dim,
+        "num_hidden_layers": config.layers,
+        "num_attention_heads": config.heads,
+        "num_key_value_heads": config.key_value_heads or config.heads,
+        "head_dim": config.head_dim or config.dim // config.heads,
+        "intermediate_size": config.mlp_dim,
+        "max_position_embeddings": config.context_length,
+        "rms_norm_eps": config.norm_eps,
+        "rope_parameters": rope,
+        "tie_word_embeddings": config.tied,
+        "bos_token_id": config.start_token_id,
+        "eos_token_id": config.eos_token_id,
+        "pad_token_id": config.pad_token_id,
+        "hidden_act": "silu",
+        "attention_bias": False,
+        "mlp_bias": False,
+    }
+
+
+# In the order of the fields of RotaryScaling.
+SCALING_OPTIONS = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
+
+
 def rotary_from_transformers(values: dict[str, Any]) -> tuple[float, RotaryScaling | None]:
     """Base and scaling, from ``rope_parameters`` as transformers 5 writes it, or ``rope_theta`` and ``rope_scaling`` of older files."""
     name = "rope_parameters" if values.get("rope_parameters") is not None else "rope_scaling"
@@ -120,11 +153,10 @@ def rotary_from_transformers(values: dict[str, Any]) -> tuple[float, RotaryScali
         raise ValueError(f"config.json has partial_rotary_factor = {partial!r}, which is not implemented; implemented: 1.0")
     if kind == "default":
         return base, None
-    options = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
-    absent = [option for option in options if option not in rope]
+    absent = [option for option in SCALING_OPTIONS if option not in rope]
     if absent:
         raise ValueError(f"config.json has {name} of rope_type 'llama3' without {absent[0]}")
-    return base, RotaryScaling(*(number(rope, option, 0) for option in options))
+    return base, RotaryScaling(*(number(rope, option, 0) for option in SCALING_OPTIONS))
 
 
 def whole(values: dict[str, Any], name: str) -> int | None:

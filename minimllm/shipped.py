@@ -1,21 +1,17 @@
 """The small trained models that come with the course: a folder each, with config, weights, tokenizer and a card."""
 
 import dataclasses
-import json
-import os
-import shutil
-import tempfile
 from importlib import import_module
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from minimllm.data.tokenizer import Tokenizer
 from minimllm.pretrained import read_json
+from minimllm.saving import whole_folder, write_json, write_tensors
 
 FOLDER = Path(__file__).resolve().parents[1] / "assets" / "checkpoints"
 NAMES = ("vit", "clip", "clip_digits", "language_model", "unified", "cross_attention", "llama_vision")
@@ -90,24 +86,12 @@ def save(folder: str | PathLike, model: nn.Module, tokenizer: Tokenizer | None, 
     config = getattr(model, "config", None)
     if type(config).__name__ not in CONFIGS:
         raise ValueError(f"a {type(model).__name__} with a {type(config).__name__} cannot be saved; known are {', '.join(CONFIGS)}")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        unfinished.chmod(0o755)
-        for name, values in (("config.json", config_to_dict(config)), ("card.json", card)):
-            (unfinished / name).write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in own_state(model).items()}
-        save_file(tensors, unfinished / "model.safetensors", metadata={"format": "pt"})
-        (unfinished / "model.safetensors").chmod(0o644)  # the library lets its owner alone read it
+    with whole_folder(folder) as unfinished:
+        write_json(unfinished / "config.json", config_to_dict(config))
+        write_json(unfinished / "card.json", card)
+        write_tensors(unfinished / "model.safetensors", own_state(model))
         if tokenizer is not None:
             tokenizer.save(unfinished / "tokenizer.json")
-        replaced = unfinished.with_suffix(".replaced")
-        if folder.exists():
-            os.replace(folder, replaced)
-        os.replace(unfinished, folder)
-        shutil.rmtree(replaced, ignore_errors=True)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
     return folder
 
 

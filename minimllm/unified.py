@@ -5,6 +5,7 @@ Numerically equal to ``LlavaForConditionalGeneration`` of transformers with a CL
 
 from collections.abc import Iterable
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,14 +14,15 @@ from einops import rearrange
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
-from minimllm import clip, language_model, pretrained
+from minimllm import clip, clip_config, language_model, pretrained, saving
 from minimllm.attention import Rotary
+from minimllm.data.tokenizer import Tokenizer
 from minimllm.language_model import Cache, LanguageModel
 from minimllm.masks import same_picture_mask, segment_mask
 from minimllm.packing import segment_positions
 from minimllm.projector import Projector, check_placeholders, splice
 from minimllm.text_encoder import check_ids
-from minimllm.unified_config import UnifiedConfig
+from minimllm.unified_config import UnifiedConfig, config_from_transformers, config_to_transformers
 from minimllm.visual_features import copy_encoder, prepare_pictures, visual_features
 from minimllm.vit import ViT
 
@@ -174,13 +176,33 @@ class UnifiedMLLM(nn.Module):
         folder = pretrained.resolve(folder)
         values = pretrained.read_config(folder, model_type="llava")
         config = config_from_transformers(values, folder)
-        image = config.vision
-        shapes = {"vision.patches.projection.weight": (image.dim, image.channels, image.patch_size, image.patch_size)}
+        image, shapes = config.vision, clip.file_shapes("vision", config.vision)
         behind = "|".join(["post_layernorm", *(rf"encoder\.layers\.{layer}" for layer in range(config.blocks_used, image.layers))])
         unused = rf"(model\.)?vision_tower\.(vision_model\.)?({behind})\..*"
         heads = ("lm_head.weight", "language_model.lm_head.weight") if config.language.tied else ()
         copies = dict.fromkeys(heads, "language_model.tokens.weight")
         return pretrained.load(cls, config, folder, WEIGHT_NAMES, dtype, shapes, unused, copies)
+
+    def save_pretrained(self, folder: str | PathLike, tokenizer: Tokenizer | None = None) -> Path:
+        """Write a folder that ``LlavaForConditionalGeneration`` opens, with equal logits, and ``CLIPImageProcessor``.
+
+        The file's image encoder ends at ``feature_layer``, whose output is then its last; the norm behind it, which transformers expects
+        and nothing reads, is written as it would start.
+
+        Args:
+            folder: where to; a folder written so before is replaced.
+            tokenizer: the model's own, which ``AutoTokenizer`` then opens.
+
+        Raises:
+            ValueError: a departure from LLaVA or another option that transformers cannot express, by name; and what
+                :func:`~minimllm.saving.save` refuses.
+        """
+        values, image, like = config_to_transformers(self.config), self.config.vision, self.vision.class_token
+        behind = "vision_tower.vision_model.post_layernorm"
+        added = {f"{behind}.weight": torch.ones_like(like), f"{behind}.bias": torch.zeros_like(like)}
+        pictures = clip_config.pictures_to_transformers(self.config, image.size[0])
+        shapes = clip.file_shapes("vision", image)
+        return saving.save(folder, self, values, WEIGHT_NAMES, shapes=shapes, added=added, preprocessor=pictures, tokenizer=tokenizer)
 
 
 @torch.no_grad()
@@ -194,49 +216,6 @@ def start_attention(blocks: Iterable[nn.Module], equal_query_key: int, head_scal
         if index < equal_query_key:
             query = rearrange(attention.query.weight, "(k group d) dim -> k group d dim", k=attention.key_value_heads, d=attention.head_dim)
             attention.key.weight.copy_(query[:, 0].flatten(0, 1))
-
-
-# LLaVA's own image encoder, CLIP ViT-L/14 at 336 pixels, where a config.json has no vision_config at all.
-_DEFAULT_VISION = dict(
-    hidden_size=1024, intermediate_size=4096, num_hidden_layers=24, num_attention_heads=16, patch_size=14, image_size=336
-)
-
-
-def config_from_transformers(values: dict[str, Any], folder: PathLike | None = None) -> UnifiedConfig:
-    """Our config from the values of a ``config.json``; what a file leaves out has the default of transformers."""
-    parts = {}
-    for name, kind, default in (("vision_config", "clip_vision_model", _DEFAULT_VISION), ("text_config", "llama", {})):
-        part = default if values.get(name) is None else values[name]
-        if not isinstance(part, dict):
-            raise ValueError(f"config.json has {name} = {part!r}, expected an object with the options of that part")
-        if part.get("model_type", kind) != kind:
-            raise ValueError(
-                f"config.json has {name} of model_type {part['model_type']!r}, which is not implemented; implemented: {kind!r}"
-            )
-        parts[name] = part
-    pretrained.option(values, "projector_hidden_act", "gelu", allowed=("gelu",))
-    pretrained.option(values, "multimodal_projector_bias", True, allowed=(True,))
-    layer = values.get("vision_feature_layer", -2)
-    if isinstance(layer, list) and len(layer) == 1:
-        layer = layer[0]
-    if not isinstance(layer, int) or isinstance(layer, bool):
-        raise ValueError(f"config.json has vision_feature_layer = {layer!r}; only one layer is implemented")
-    strategy = pretrained.option(values, "vision_feature_select_strategy", "default", allowed=("default", "full"))
-    text = dict(parts["text_config"])
-    text["tie_word_embeddings"] = bool(values.get("tie_word_embeddings") or text.get("tie_word_embeddings"))
-    if text.get("pad_token_id") is None:
-        text["pad_token_id"] = values.get("pad_token_id")
-    images = clip.config_from_transformers({"vision_config": parts["vision_config"]}, folder)
-    name = "image_token_id" if "image_token_id" in values else "image_token_index"
-    return UnifiedConfig(
-        vision=images.image,
-        language=language_model.config_from_transformers(text),
-        image_token_id=pretrained.option(values, name, 32_000, kind=int),
-        feature_layer=layer,
-        keep_class_token=strategy == "full",
-        image_mean=images.image_mean,
-        image_std=images.image_std,
-    )
 
 
 _VISION = ("vision_tower.vision_model", "model.vision_tower", "model.vision_tower.vision_model", "vision_tower")

@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass, replace
 from os import PathLike
+from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from minimllm import pretrained
+from minimllm import pretrained, saving
 from minimllm.blocks import ACTIVATIONS, EncoderBlock
 from minimllm.patches import LearnedPositions, PatchEmbedding, check_divides, check_images, check_patch_size
 
@@ -161,12 +163,57 @@ class ViT(nn.Module):
         """
         folder = pretrained.resolve(folder)
         config = config_from_transformers(pretrained.read_config(folder, model_type="vit"))
-        shapes = {
-            "class_token": (1, 1, config.dim),
-            "positions.table": (1, 1 + config.grid[0] * config.grid[1], config.dim),
-            "patches.projection.weight": (config.dim, config.channels, config.patch_size, config.patch_size),
-        }
-        return pretrained.load(cls, config, folder, WEIGHT_NAMES, dtype, shapes)
+        return pretrained.load(cls, config, folder, WEIGHT_NAMES, dtype, file_shapes(config))
+
+    def save_pretrained(
+        self, folder: str | PathLike, image_mean: tuple[float, ...] | None = None, image_std: tuple[float, ...] | None = None
+    ) -> Path:
+        """Write a folder that ``ViTForImageClassification`` opens, with equal logits; :func:`minimllm.saving.save` says how.
+
+        Args:
+            folder: where to; a folder written so before is replaced.
+            image_mean, image_std: by which images in [0, 1] are normalised for this model, which itself does not know; with both,
+                ``preprocessor_config.json`` is written, too.
+
+        Raises:
+            ValueError: an option that transformers cannot express, by name; and what :func:`~minimllm.saving.save` refuses.
+        """
+        values = config_to_transformers(self.config)
+        pictures = None
+        if image_mean is not None and image_std is not None:
+            size = dict(zip(("height", "width"), self.config.size, strict=True))
+            pictures = saving.picture_config("ViTImageProcessor", image_mean, image_std, size=size, resample=2)
+        return saving.save(folder, self, values, WEIGHT_NAMES, shapes=file_shapes(self.config), preprocessor=pictures)
+
+
+def file_shapes(config: ViTConfig) -> dict[str, tuple[int, ...]]:
+    """Our name -> shape in the files, where they fold the same numbers otherwise."""
+    return {
+        "class_token": (1, 1, config.dim),
+        "positions.table": (1, 1 + config.grid[0] * config.grid[1], config.dim),
+        "patches.projection.weight": (config.dim, config.channels, config.patch_size, config.patch_size),
+    }
+
+
+def config_to_transformers(config: ViTConfig) -> dict[str, Any]:
+    """The values of a ``config.json``; a ``ValueError`` names an option that transformers cannot express."""
+    saving.only(config, "ViTForImageClassification", patch_bias=True, pre_norm=False)
+    return {
+        "architectures": ["ViTForImageClassification"],
+        "model_type": "vit",
+        "image_size": config.image_size if isinstance(config.image_size, int) else list(config.image_size),
+        "patch_size": config.patch_size,
+        "num_channels": config.channels,
+        "hidden_size": config.dim,
+        "num_hidden_layers": config.layers,
+        "num_attention_heads": config.heads,
+        "intermediate_size": config.mlp_dim,
+        "id2label": {str(number): f"LABEL_{number}" for number in range(config.classes)},
+        "label2id": {f"LABEL_{number}": number for number in range(config.classes)},
+        "hidden_act": config.activation,
+        "layer_norm_eps": config.norm_eps,
+        "qkv_bias": config.query_key_value_bias,
+    }
 
 
 def config_from_transformers(values: dict) -> ViTConfig:

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from support import largest_difference, randomise, unchecked
 
 from minimllm import CLIP, CLIPConfig, ResNetConfig, TextConfig, clamp_temperature, contrastive_loss, gather_embeddings
-from minimllm.clip import clip_vit
+from minimllm.clip_config import clip_vit
 from minimllm.contrastive import training_loss
 from minimllm.masks import causal_mask, padding_mask
 from minimllm.resnet import AttentionPooling, Bottleneck

@@ -14,7 +14,8 @@ from transformers import CLIPConfig as TheirConfig
 from transformers import CLIPModel
 
 from minimllm import CLIP, CLIPConfig, ResNetConfig, TextConfig, contrastive_loss
-from minimllm.clip import WEIGHT_NAMES, clip_vit
+from minimllm.clip import WEIGHT_NAMES
+from minimllm.clip_config import clip_vit
 from minimllm.pretrained import file_names
 
 START, END, VOCABULARY = 97, 98, 99

@@ -10,7 +10,7 @@ import torch
 from support import largest_difference, randomise
 
 from minimllm import CLIP, CLIPConfig, TextConfig, contrastive_loss, gather_embeddings
-from minimllm.clip import clip_vit
+from minimllm.clip_config import clip_vit
 from minimllm.contrastive import training_loss
 
 SAMPLES = 6

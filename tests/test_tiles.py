@@ -15,7 +15,7 @@ from transformers.models.mllama.image_processing_pil_mllama import (
 )
 
 from minimllm import prepare_tiles
-from minimllm.clip import MEAN, STD
+from minimllm.clip_config import MEAN, STD
 from minimllm.llama_vision.tiles import Tiles, arrangements, choose_arrangement, fit
 
 TILE = 16

@@ -13,7 +13,8 @@ from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForCon
 from minimllm import CLIP, CLIPConfig, LanguageModelConfig, UnifiedConfig, UnifiedMLLM, generate, load
 from minimllm.pretrained import file_names
 from minimllm.shipped import save
-from minimllm.unified import WEIGHT_NAMES, config_from_transformers
+from minimllm.unified import WEIGHT_NAMES
+from minimllm.unified_config import config_from_transformers
 
 VOCABULARY, IMAGE, TOKENS = 99, 90, 16
 VISION = dict(hidden_size=32, intermediate_size=64, num_hidden_layers=3, num_attention_heads=4, image_size=16, patch_size=4)

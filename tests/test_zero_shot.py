@@ -12,7 +12,7 @@ from support import largest_difference, randomise, unchecked
 from transformers import CLIPImageProcessor, CLIPImageProcessorPil
 
 from minimllm import CLIP, CLIPConfig, Tokenizer, ViT, ViTConfig, class_weights, load, preprocess, shipped, zero_shot
-from minimllm.clip import MEAN, STD
+from minimllm.clip_config import MEAN, STD
 from minimllm.data.words import WORDS
 from minimllm.transfer import fill, with_article
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from minimllm import CLIP, CLIPConfig, Tokenizer, clamp_temperature, contrastive_loss, zero_shot
-from minimllm.clip import clip_vit
+from minimllm.clip_config import clip_vit
 from minimllm.data.digits import DIGIT_WORDS, digits
 from minimllm.intervals import wilson_interval
 from minimllm.preprocessing import normalise

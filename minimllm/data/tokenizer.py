@@ -120,6 +120,11 @@ class Tokenizer:
         copy.save(str(unfinished))
         os.replace(unfinished, path)
 
+    def transformers_config(self) -> dict[str, str | int]:
+        """What ``tokenizer_config.json`` says beside ``tokenizer.json``, so that ``AutoTokenizer`` of transformers opens a folder."""
+        named = dict(pad_token=PAD, bos_token=START, eos_token=END, unk_token=UNKNOWN, image_token=IMAGE)
+        return {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": self.context_length, **named}
+
     @classmethod
     def load(cls, path: str | os.PathLike) -> "Tokenizer":
         """Read what :meth:`save` wrote.

@@ -4,12 +4,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from minimllm import language_model, pretrained
+from minimllm import language_model_config, pretrained, saving
 from minimllm.blocks import check_reference
-from minimllm.clip import MEAN, STD
-from minimllm.language_model import LanguageModelConfig
+from minimllm.clip_config import MEAN, STD
+from minimllm.language_model_config import LanguageModelConfig
 from minimllm.llama_vision.tiles import arrangements
 from minimllm.llama_vision.vision import TileEncoderConfig
+
+EXTRA_TOKENS = 8  # rows of the embedding behind the vocabulary, in the released models and always in transformers
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class LlamaVisionConfig:
     language: LanguageModelConfig
     cross_layers: tuple[int, ...]
     image_token_id: int
-    extra_tokens: int = 8
+    extra_tokens: int = EXTRA_TOKENS
     reference: str = "meta"
     image_mean: tuple[float, ...] = MEAN
     image_std: tuple[float, ...] = STD
@@ -108,7 +110,7 @@ def config_from_transformers(values: dict[str, Any], folder: Path | None = None,
     )
     if text.get("head_dim") not in (None, dim // heads):
         raise ValueError(f"config.json has head_dim = {text['head_dim']!r}, which is not implemented; implemented: {dim // heads}")
-    language = language_model.config_from_transformers(text)
+    language = language_model_config.config_from_transformers(text)
     vision = vision_from_transformers(section(values, "vision_config", "mllama_vision_model"))
     normalisation = {} if folder is None else pretrained.read_normalisation(folder, vision.channels, MEAN, STD)
     return LlamaVisionConfig(
@@ -158,3 +160,43 @@ def section(values: dict[str, Any], name: str, kind: str) -> dict[str, Any]:
     if part.get("model_type", kind) != kind:
         raise ValueError(f"config.json has {name} of model_type {part['model_type']!r}, which is not implemented; implemented: {kind!r}")
     return part
+
+
+def config_to_transformers(config: LlamaVisionConfig) -> dict[str, Any]:
+    """The values of a ``config.json``; a ``ValueError`` names an option that transformers cannot express."""
+    name, vision, text = "MllamaForConditionalGeneration", config.vision, config.language
+    saving.only(text, name, head_dim=(None, text.dim // text.heads))
+    if not 0 <= config.extra_tokens <= EXTRA_TOKENS:
+        raise ValueError(f"the model has extra_tokens = {config.extra_tokens}, and {name} of transformers has {EXTRA_TOKENS}")
+    if not vision.collected or vision.global_layers < 1:
+        what = "collected = ()" if not vision.collected else "global_layers = 0"
+        raise ValueError(f"the image encoder has {what}, and {name} of transformers needs one at least")
+    text_values = language_model_config.config_to_transformers(text)
+    del text_values["architectures"], text_values["head_dim"]
+    if text_values["bos_token_id"] is None:  # the one that may not be null there; nothing is computed from it
+        text_values["bos_token_id"] = 0
+    own = {"model_type": "mllama_text_model", "num_hidden_layers": config.layers, "cross_attention_layers": sorted(config.cross_layers)}
+    return {
+        "architectures": [name],
+        "model_type": "mllama",
+        "vision_config": {
+            "model_type": "mllama_vision_model",
+            "image_size": vision.tile_size,
+            "patch_size": vision.patch_size,
+            "num_channels": vision.channels,
+            "hidden_size": vision.dim,
+            "num_hidden_layers": vision.layers,
+            "num_global_layers": vision.global_layers,
+            "attention_heads": vision.heads,
+            "intermediate_size": vision.mlp_dim,
+            "intermediate_layers_indices": list(vision.collected),
+            "max_num_tiles": vision.max_tiles,
+            "supported_aspect_ratios": [list(grid) for grid in arrangements(vision.max_tiles)],
+            "vision_output_dim": vision.features,
+            "norm_eps": vision.norm_eps,
+            "hidden_act": "gelu",
+        },
+        "text_config": {**text_values, **own, "tie_word_embeddings": False},
+        "image_token_index": config.image_token_id,
+        "tie_word_embeddings": False,
+    }

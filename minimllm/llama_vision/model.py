@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from os import PathLike
+from pathlib import Path
 
 import torch
 from einops import rearrange
@@ -9,11 +10,12 @@ from jaxtyping import Float, Int, Shaped
 from PIL import Image
 from torch import Tensor, nn
 
-from minimllm import pretrained
+from minimllm import pretrained, saving
 from minimllm.attention import KeyValueCache
-from minimllm.blocks import GatedCrossAttentionBlock
+from minimllm.blocks import GatedCrossAttentionBlock, check_reference
+from minimllm.data.tokenizer import Tokenizer
 from minimllm.language_model import DECODER_NAMES, Cache, LanguageModel
-from minimllm.llama_vision.config import LlamaVisionConfig, config_from_transformers
+from minimllm.llama_vision.config import EXTRA_TOKENS, LlamaVisionConfig, config_from_transformers, config_to_transformers
 from minimllm.llama_vision.pictures import check_pictures, read
 from minimllm.llama_vision.tiles import Tiles, arrangements, prepare_tiles
 from minimllm.llama_vision.vision import TileEncoder
@@ -154,6 +156,40 @@ class LlamaVision(nn.Module):
         values = pretrained.read_config(folder, model_type="mllama")
         config = config_from_transformers(values, folder, reference)
         return pretrained.load(cls, config, folder, weight_names(config), dtype, file_shapes(config))
+
+    def save_pretrained(self, folder: str | PathLike, tokenizer: Tokenizer | None = None, reference: str = "transformers") -> Path:
+        """Write a folder that ``MllamaForConditionalGeneration`` opens, and ``MllamaImageProcessor``.
+
+        A tied output layer is written out, and missing rows of the eight behind the vocabulary as zeros.
+
+        Args:
+            folder: where to; a folder written so before is replaced.
+            tokenizer: the model's own, which ``AutoTokenizer`` then opens.
+            reference: whose code will read the folder; it must be the model's own. With ``transformers`` the logits there are equal. A
+                folder for ``meta`` has the form of the released weights: :meth:`from_pretrained` reads it, and transformers opens it and
+                departs from the model in the same two points as with the released weights.
+
+        Raises:
+            ValueError: another reference than the model's, an option that transformers cannot express, by name; and what
+                :func:`~minimllm.saving.save` refuses.
+        """
+        config, embedding = self.config, self.language_model.tokens.weight
+        check_reference(reference)
+        if reference != config.reference:
+            raise ValueError(
+                f"the model has reference = {config.reference!r}, and the folder is to be read as {reference!r}, which computes other "
+                f"logits; say save_pretrained(folder, reference={config.reference!r}) if it is not for transformers, or train a model with "
+                f"reference={reference!r}"
+            )
+        values, vision = config_to_transformers(config), config.vision
+        rows = embedding.new_zeros(EXTRA_TOKENS - config.extra_tokens, config.language.dim)
+        changed = {"language_model.tokens.weight": torch.cat([embedding.detach(), rows])}
+        added = {"language_model.lm_head.weight": embedding} if config.language.tied else {}
+        size = {"height": vision.tile_size, "width": vision.tile_size}
+        steps = dict(size=size, max_image_tiles=vision.max_tiles, do_pad=True, do_convert_rgb=True, resample=2)
+        pictures = saving.picture_config("MllamaImageProcessor", config.image_mean, config.image_std, **steps)
+        more = dict(shapes=file_shapes(config), changed=changed, added=added, preprocessor=pictures, tokenizer=tokenizer)
+        return saving.save(folder, self, values, weight_names(config), **more)
 
 
 def file_shapes(config: LlamaVisionConfig) -> dict[str, tuple[int, ...]]:

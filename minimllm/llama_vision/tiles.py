@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor
 
-from minimllm.clip import MEAN, STD
+from minimllm.clip_config import MEAN, STD
 
 MAX_TILES = 4
 
