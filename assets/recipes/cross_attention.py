@@ -11,8 +11,10 @@ import dataclasses
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from minimllm import CrossAttentionConfig, CrossAttentionMLLM, Tokenizer, load
+from minimllm.packing import Packed
 from minimllm.recipes import load_recipe
 from minimllm.shipped import FOLDER, save
 from minimllm.training import History, TrainingConfig, train
@@ -58,6 +60,16 @@ def make_model(seed: int = SEED, frozen: bool = False, **changes: Any) -> tuple[
     return model, tokenizer
 
 
+def loss(model: CrossAttentionMLLM, batch: Packed) -> tuple[Tensor, dict[str, Any]]:
+    """That of the unified model; among the metrics also how far each gate is open, which is below 0 where what was seen is taken away."""
+    total, metrics = UNIFIED.loss(model, batch)
+    for before, block in zip(model.config.cross_before, model.cross_blocks, strict=True):
+        for name, gate in (("gate", block.attention_gate), ("MLP's gate", block.mlp_gate)):
+            if gate is not None:
+                metrics[f"{name} before layer {before + 1}"] = gate.detach().tanh()
+    return total, metrics
+
+
 def train_cross(
     seed: int = SEED,
     steps: int = TRAINING.steps,
@@ -72,7 +84,7 @@ def train_cross(
     settings = dataclasses.replace(settings, seed=seed, steps=steps)
     model, tokenizer = make_model(seed, frozen, **changes)
     batches = UNIFIED.make_batches(model, tokenizer, settings, blind)
-    history = train(model, batches, UNIFIED.loss, settings, checkpoints=checkpoints, progress=progress)
+    history = train(model, batches, loss, settings, checkpoints=checkpoints, progress=progress)
     return model, tokenizer, history
 
 

@@ -1,0 +1,64 @@
+"""The recipe of the model with gated cross-attention: what learns in it, the frozen decoder, and that the card tells the truth."""
+
+import torch
+
+from minimllm import answer, load
+from minimllm.exercises.lesson_07 import learns
+from minimllm.packing import ANSWER, CAPTION
+from minimllm.recipes import load_recipe
+from minimllm.training.optimizers import make_optimizers
+
+CROSS = load_recipe("cross_attention")
+
+
+def test_a_picture_is_one_token_of_the_batches_and_stands_before_all_texts():
+    model, tokenizer = CROSS.make_model()
+    batch = CROSS.UNIFIED.make_batches(model, tokenizer, CROSS.TRAINING)(CROSS.TRAINING.steps - 1)
+    assert ((batch.ids == tokenizer.image_token_id).sum(dim=1) == 1).all() and (batch.ids[:, 1] == tokenizer.image_token_id).all()
+    assert set(batch.scored.unique().tolist()) == {0, ANSWER, CAPTION} and len(batch.features) == len(batch.ids)
+
+
+def test_muon_moves_the_matrices_of_the_gated_blocks_and_gates_learn_faster():
+    groups = {
+        name: (kind, group["lr"])
+        for kind, optimizer in make_optimizers(CROSS.make_model()[0], CROSS.TRAINING).items()
+        for group in optimizer.param_groups
+        for name in group["names"]
+    }
+    rate = CROSS.TRAINING.learning_rate
+    assert all(groups[f"cross_blocks.1.attention.{part}.weight"][0] == "muon" for part in ("query", "key", "value", "output"))
+    assert groups["cross_blocks.0.attention_gate"] == ("adamw", 10 * rate) and groups["language_model.tokens.weight"] == ("adamw", rate)
+    assert not any(name.startswith("vision.") for name in groups)
+
+
+def test_a_few_steps_open_the_gates_and_leave_the_encoder_alone():
+    model, tokenizer, history = CROSS.train_cross(steps=3)
+    fresh, _ = CROSS.make_model()
+    assert all(torch.equal(p, q) for p, q in zip(model.vision.parameters(), fresh.vision.parameters(), strict=True))
+    assert not torch.equal(model.language_model.blocks[2].mlp.up.weight, fresh.language_model.blocks[2].mlp.up.weight)
+    for before, block in zip(model.config.cross_before, model.cross_blocks, strict=True):
+        opened = history.metrics[f"gate before layer {before + 1}"]
+        assert len(opened) == 3 and opened[0] == 0 and opened[-1] != 0 and block.attention_gate.item() != 0
+    result = CROSS.measure(model, tokenizer, "validation", 20, 1)
+    assert result["vqa"]["n"] == 180 and result["caption"]["n"] == 20
+
+
+def test_beside_the_frozen_decoder_only_what_is_new_learns_and_texts_are_read_as_before_to_the_bit():
+    decoder, tokenizer = load("language_model")
+    model, own, history = CROSS.train_cross(steps=3, frozen=True)
+    assert own.words == tokenizer.words
+    assert {name for name, parameter in model.named_parameters() if parameter.requires_grad} == {
+        name for name, _ in model.named_parameters() if learns(name)
+    }
+    ids, mask = tokenizer(["what colour is the star ?", "is there a red heart ?"], end=False)
+    with torch.no_grad():
+        assert torch.equal(model(ids, mask=mask), decoder(ids, mask))
+    assert all(block.attention_gate.item() != 0 for block in model.cross_blocks)
+    questions = ["where is the ring ?", "how many objects are there ?"]
+    assert answer(model, tokenizer, None, questions) == answer(decoder, tokenizer, None, questions)
+
+
+def test_blind_training_shows_the_pictures_of_other_scenes():
+    model, tokenizer = CROSS.make_model()
+    seen, blind = (CROSS.UNIFIED.make_batches(model, tokenizer, CROSS.TRAINING, blind=each)(5) for each in (False, True))
+    assert torch.equal(seen.ids, blind.ids) and torch.allclose(seen.features.roll(1, dims=0), blind.features, atol=1e-5)
