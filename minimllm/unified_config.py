@@ -114,7 +114,7 @@ class UnifiedConfig:
         """The course's own: :meth:`tiny` with all departures that it profits from; 4 visual tokens."""
         language = LanguageModelConfig.tiny(vocab_size, normalise_heads=1e-5)
         ours = dict(merge=2, normalise_features=True, projector_dim=192, projector_positions="both", token_scale=0.3)
-        ours |= dict(shared_position=True, equal_query_key=2, head_scale=1.5, language=language)
+        ours |= dict(shared_position=True, language=language)
         return cls.tiny(vocab_size, image_token_id, vision, **ours | changes)
 
 

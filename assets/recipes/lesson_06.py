@@ -4,8 +4,8 @@
 (``python assets/recipes/lesson_06.py live blind``); with ``--seconds=200``, as many as begin within that time.
 
 ``live`` is the lesson's own training, from three seeds; all other runs differ from that of seed 0 in the one thing that they are called by.
-``plain LLaVA`` has none of the departures, each ``without ...`` lacks one of them. ``pretrained decoder`` begins with the language model
-of lesson 05; in ``two stages`` the projector then learns alone for a fifth of the steps, as in LLaVA.
+``plain LLaVA`` has none of the departures, each ``without ...`` lacks one of them, and ``with ...`` has one more. ``pretrained decoder``
+begins with the language model of lesson 05; in ``two stages`` the projector then learns alone for a fifth of the steps, as in LLaVA.
 """
 
 import dataclasses
@@ -61,7 +61,7 @@ def blind() -> dict[str, Any]:
 def without_head_norm() -> dict[str, Any]:
     def config(vocab_size: int, *arguments: Any, **changes: Any) -> UnifiedConfig:
         plain = LanguageModelConfig.tiny(vocab_size)
-        return UnifiedConfig.course(vocab_size, *arguments, language=plain, head_scale=None, **changes)
+        return UnifiedConfig.course(vocab_size, *arguments, language=plain, **changes)
 
     return changed(config=config)
 
@@ -76,7 +76,7 @@ def told(model: Any, tokenizer: Any) -> float:
 def pretrained(stages: int) -> dict[str, Any]:
     """The decoder of lesson 05 to begin with; in two stages the projector first learns alone."""
     decoder, _ = load("language_model")
-    model, tokenizer = COURSE.make_model(language=decoder.config, equal_query_key=0, head_scale=None)
+    model, tokenizer = COURSE.make_model(language=decoder.config)
     model.language_model.load_state_dict(decoder.state_dict())
     before = told(model.language_model, tokenizer)
     settings, losses, seconds = COURSE.TRAINING, [], 0.0
@@ -103,7 +103,7 @@ RUNS: dict[str, Callable[[], dict[str, Any]]] = {
     "without merge, seed 0": partial(changed, merge=1),
     "without projector positions, seed 0": partial(changed, projector_positions=None),
     "without norms at the projector, seed 0": partial(changed, normalise_features=False, token_scale=None),
-    "without equal queries and keys, seed 0": partial(changed, equal_query_key=0),
+    "with equal queries and keys, seed 0": partial(changed, equal_query_key=2, head_scale=1.5),
     "linear projector, seed 0": partial(changed, projector="linear", projector_dim=None, projector_positions="after"),
     "image prefix, seed 0": partial(changed, image_prefix=True),
     "pretrained decoder, seed 0": partial(pretrained, 1),

@@ -32,8 +32,8 @@ SEED = 0
 QUESTIONS = 8  # about each picture of a batch
 TELL, TELL_AT_FIRST = 1, 3  # so many of them are "what is the star ?", which is answered by all that there is to say about it
 CAPTION_WEIGHT = 0.5
-EASY = 0.2  # the share of the steps with few objects, and questions that are answered by looking one of them up
-LOOK_UP = {"colour": 1.0, "shape": 1.0, "size": 0.5, "where": 1.5}
+EASY = 0.2  # the share of the steps with two or three objects, and mostly questions that are answered by looking one of them up
+AT_FIRST = {"colour": 1.0, "shape": 1.0, "size": 0.5, "where": 1.5, "relation": 1.0, "comparison": 2.0}
 # What takes two look-ups is learned last, and asked most.
 ALL = dict.fromkeys(KINDS, 1.0) | {
     "comparison": 5.0,
@@ -101,7 +101,7 @@ def make_batches(model: UnifiedMLLM, tokenizer: Tokenizer, config: TrainingConfi
         easy = step < EASY * config.steps
         world = scenes(config.batch_size, config.seed, "train", objects=(2, 3) if easy else (1, 4), start=step * config.batch_size)
         seed, tells = derive_seed(config.seed, "questions", step), TELL_AT_FIRST if easy else TELL
-        asked = beside(sample_questions(world, QUESTIONS - tells, seed=seed, weights=LOOK_UP if easy else ALL), tell(world, tells, seed))
+        asked = beside(sample_questions(world, QUESTIONS - tells, seed=seed, weights=AT_FIRST if easy else ALL), tell(world, tells, seed))
         pictures = normalise(LIGHT(render(world), generator_for(config.seed, "light", step)), MEAN, STD)
         with torch.no_grad():
             features = model.features(pictures.roll(1, dims=0) if blind else pictures)
