@@ -30,14 +30,14 @@ class Packed(NamedTuple):
         ids: token ids, ``(rows, length)``.
         segments: which segment a token belongs to, counted from 1, ``(rows, length)``; 0 in the prefix, -1 on padding.
         scored: ``ANSWER`` (1) or ``CAPTION`` (2) on the tokens that are scored, 0 on all others, ``(rows, length)``.
-        images: normalised pictures of all rows in reading order; ``None`` without.
+        images: normalised pictures of all rows in reading order, or their ``Tiles``; ``None`` without.
         features: what the model's ``features`` made of the pictures, in place of ``images``.
     """
 
     ids: Int[Tensor, "rows length"]
     segments: Int[Tensor, "rows length"]
     scored: Int[Tensor, "rows length"]
-    images: Float[Tensor, "pictures channels height width"] | None = None
+    images: Any = None
     features: Float[Tensor, "pictures tokens width"] | None = None
 
 
@@ -49,6 +49,7 @@ def pack(
     image_tokens: int,
     pictures: int | Int[Tensor, " rows"] = 1,
     images: Float[Tensor, "pictures channels height width"] | None = None,
+    earlier: Questions | None = None,
 ) -> Packed:
     """What a multimodal model trains on, from questions and captions about the same pictures, row by row.
 
@@ -61,6 +62,8 @@ def pack(
         image_tokens: placeholders for a picture: the model's ``image_tokens``.
         pictures: how many pictures a row begins with, one number for all or one for each; 0 for text alone.
         images: normalised pictures in reading order, which are passed on.
+        earlier: what was asked and answered before, a question about a picture of its own for each turn: the prefix is then
+            ``<start> <|image|> question answer <end> ... <|image|>``. These answers are scored as well.
 
     Raises:
         ValueError: neither questions nor captions, different numbers of them, a negative number of pictures, a word that the tokenizer
@@ -79,17 +82,25 @@ def pack(
         )
     most = int(pictures.max()) * image_tokens
     placeholders = torch.where(torch.arange(most) < (pictures * image_tokens).expand(rows)[:, None], tokenizer.image_token_id, -1)
-    parts = [_part(torch.full((rows, 1), tokenizer.start_token_id), 0, 0), _part(placeholders, 0, 0)]
+    parts = [_part(torch.full((rows, 1), tokenizer.start_token_id), 0, 0)]
+    if earlier is not None:
+        pictured = torch.full((*earlier.kind.shape, image_tokens), tokenizer.image_token_id)
+        parts.append(torch.cat([_part(pictured, 0, 0), *_turns(earlier, 0, tokenizer)], dim=-1).flatten(2))
+    parts.append(_part(placeholders, 0, 0))
     if captions is not None:
         ids, mask = tokenizer(captions, start=False)
         parts.append(_part(ids.masked_fill(~mask, -1), 1, CAPTION))
     if questions is not None:
-        asked, answered = _to_ids(questions.question, tokenizer), _to_ids(questions.answer, tokenizer)
-        end = torch.where(questions.kind >= 0, tokenizer.eos_token_id, -1)[..., None]
-        number = torch.arange(asked.shape[1])[:, None] + (1 if captions is None else 2)
-        texts = [_part(asked, number, 0), _part(answered, number, ANSWER), _part(end, number, ANSWER)]
-        parts.append(torch.cat(texts, dim=-1).flatten(2))
+        number = torch.arange(questions.kind.shape[1])[:, None] + (1 if captions is None else 2)
+        parts.append(torch.cat(_turns(questions, number, tokenizer), dim=-1).flatten(2))
     return Packed(*_close_up(torch.cat(parts, dim=-1), tokenizer.pad_token_id), images)
+
+
+def _turns(questions: Questions, segment: int | Tensor, tokenizer: Tokenizer) -> list[Int[Tensor, "3 rows texts words"]]:
+    """Questions, their answers, and the end behind each."""
+    end = torch.where(questions.kind >= 0, tokenizer.eos_token_id, -1)[..., None]
+    asked, answered = _to_ids(questions.question, tokenizer), _to_ids(questions.answer, tokenizer)
+    return [_part(asked, segment, 0), _part(answered, segment, ANSWER), _part(end, segment, ANSWER)]
 
 
 def _part(ids: Tensor, segment: int | Tensor, scored: int) -> Int[Tensor, "3 rows *texts words"]:
@@ -194,12 +205,12 @@ def exact_matches(model: nn.Module, batch: Packed) -> Bool[Tensor, "rows segment
     """For each segment whether each of its scored tokens is the likeliest: whether greedy writing gives exactly this text and its end.
 
     Every token is judged with the right ones before it, which comes to the same: up to its first mistake, greedy writing has written them.
-    Column 0 is segment 1. A segment that a row lacks counts as right.
+    Column 0 is segment 1; answers in the prefix do not count. A segment that a row lacks counts as right.
     """
     logits, (rows, places) = scored_logits(model, batch)
     if model.image_token_id is not None and 0 <= model.image_token_id < logits.shape[-1]:
         logits[:, model.image_token_id] = float("-inf")  # which is never written
-    wrong = logits.argmax(dim=-1) != batch.ids[rows, places]
+    wrong = (logits.argmax(dim=-1) != batch.ids[rows, places]) & (batch.segments[rows, places] > 0)
     matches = torch.ones(len(batch.ids), int(batch.segments.max()), dtype=torch.bool, device=batch.ids.device)
     matches[rows[wrong], batch.segments[rows, places][wrong] - 1] = False
     return matches

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from support import largest_difference, randomise, unchecked
 
 from minimllm import LanguageModel, LanguageModelConfig, Tokenizer, UnifiedConfig, UnifiedMLLM
-from minimllm.data.scenes import WORDS, captions, in_pictures, sample_questions, scenes
+from minimllm.data.scenes import WORDS, Questions, captions, in_pictures, sample_questions, scenes
 from minimllm.masks import same_picture_mask, segment_mask
 from minimllm.packing import ANSWER, CAPTION, Packed, exact_matches, pack, packed_loss, predecessors, scored_logits, segment_positions
 
@@ -47,6 +47,33 @@ def test_scored_are_answers_and_captions_with_their_ends_and_nothing_else():
     for row, (caption, asked) in enumerate(zip(sentences, questions.texts(), strict=True)):
         assert words(batch.ids[row][batch.scored[row] == CAPTION]) == caption + " <end>"
         assert words(batch.ids[row][batch.scored[row] == ANSWER]) == " ".join(f"{answer} <end>" for _, answer, _ in asked)
+
+
+def test_earlier_turns_stand_in_the_prefix_each_with_its_picture():
+    _, questions, sentences = some(rows=6)
+    earlier = Questions(*(part[:, :2] for part in some(rows=6, seed=1)[1].__dict__.values()))
+    batch = pack(TOKENIZER, questions, sentences, image_tokens=2, earlier=earlier)
+    plain = pack(TOKENIZER, questions, sentences, image_tokens=2)
+    picture = "<|image|> <|image|>"
+    for row, turns in enumerate(earlier.texts()):
+        told = " ".join(f"{picture} {question} {answer} <end>" for question, answer, _ in turns)
+        prefix = batch.segments[row] == 0
+        assert words(batch.ids[row][prefix]) == f"<start> {told} {picture}"
+        assert words(batch.ids[row][prefix & (batch.scored[row] == ANSWER)]) == " ".join(f"{answer} <end>" for _, answer, _ in turns)
+        assert torch.equal(batch.ids[row][batch.segments[row] > 0], plain.ids[row][plain.segments[row] > 0])
+
+
+def test_mistakes_in_earlier_turns_are_not_held_against_the_last_segment():
+    _, questions, _ = some(rows=4)
+    model = language_model()
+    model.image_token_id = None
+    batch = pack(TOKENIZER, questions, image_tokens=1, pictures=0)
+    batch = batch._replace(segments=batch.segments - (batch.segments > 0).int())  # the first question becomes part of the prefix
+    scored = exact_matches(model, batch)
+    assert torch.equal(scored, exact_matches(model, batch._replace(scored=batch.scored.masked_fill(batch.segments == 0, 0))))
+    assert not exact_matches(model, batch._replace(segments=batch.segments.clamp(max=1))).all(), "an untrained model makes mistakes"
+    only_prefix = batch._replace(scored=batch.scored.masked_fill(batch.segments > 0, 0))
+    assert exact_matches(model, only_prefix).all()
 
 
 def test_padding_is_behind_and_has_no_segment():

@@ -26,7 +26,9 @@ from minimllm.data.scenes import (
     pair_names,
     pairs_of,
     places,
+    render_canvas,
     render_differently,
+    spread,
 )
 from minimllm.data.words import WORDS, number
 from minimllm.data.world import JITTER, RADII, ROTATION
@@ -275,6 +277,45 @@ def test_a_picture_at_another_size_is_the_same_picture():
     reduced = torch.nn.functional.avg_pool2d(large, 8)
     difference = (small - reduced).abs().flatten()
     assert difference.mean() < NOISE and difference.kthvalue(int(0.999 * len(difference))).values < 0.2 and difference.max() < 0.5
+
+
+@pytest.mark.parametrize("grid", [(2, 2), (2, 4), (4, 2), (1, 3)])
+def test_a_canvas_has_square_cells(grid):
+    world = scenes(40, 5, "train", objects=(1, 2), grid=grid)
+    pictures = render_canvas(world, 16)
+    assert pictures.shape == (40, 3, 16 * grid[0], 16 * grid[1])
+    if grid == (2, 2):
+        assert torch.equal(pictures, render(world, 32))
+    cells = pictures.unflatten(2, (grid[0], 16)).unflatten(4, (grid[1], 16)).amax(dim=(1, 3, 5)).flatten(1)  # the brightest of each cell
+    bright = (world.cell[..., None] == torch.arange(grid[0] * grid[1])).any(dim=1)
+    assert torch.equal(cells > 0.5, bright), "an object in each cell that has one, nothing in the others"
+    circles = dataclasses.replace(world, shape=torch.zeros_like(world.shape).masked_fill(~world.present, -1))
+    for picture, scene in zip(render_canvas(circles, 16), range(40), strict=True):
+        if world.count[scene] == 1:
+            shown = picture.amax(dim=0) > 0.5
+            assert abs(int(shown.any(dim=0).sum()) - int(shown.any(dim=1).sum())) <= 1, "as wide as high"
+
+
+def test_a_canvas_needs_cells_of_some_size():
+    with pytest.raises(ValueError, match="too few to draw"):
+        render_canvas(scenes(1, 0, "train", grid=(2, 4)), 7)
+    with unchecked(), pytest.raises(TypeError, match="cell must be an integer"):
+        render_canvas(scenes(1, 0, "train", grid=(2, 4)), 16.0)
+
+
+def test_spread_out_every_object_stays_in_its_quarter():
+    world = scenes(200, 3, "train", grid=(1, 2), objects=(1, 2))
+    finer = spread(world)
+    assert finer.grid == (2, 4) and (finer.cell.diff(dim=1)[world.count == 2] > 0).all(), "in reading order"
+    for name in ("shape", "colour", "size"):
+        assert torch.equal(getattr(finer, name).sort(dim=1).values, getattr(world, name).sort(dim=1).values)
+    for before, after in ((world[row], finer[row]) for row in range(40)):
+        halves = dict(zip(before.shape[0].tolist(), before.cell[0].tolist(), strict=True)) | {-1: -1}
+        found = dict(zip(after.shape[0].tolist(), (after.cell[0] % 4 // 2).tolist(), strict=True)) | {-1: -1}
+        assert halves == found, "every shape in the half where it was"
+    assert len(finer.cell[finer.present].unique()) == 8 and torch.equal(spread(world[7]).cell, finer[7].cell)
+    with pytest.raises(ValueError, match="1 to 8 rows and columns"):
+        spread(scenes(1, 0, "train", grid=5))
 
 
 def test_the_ground_is_noise_of_its_own_in_every_picture():

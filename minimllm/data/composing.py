@@ -110,6 +110,22 @@ def changed(scenes: Scenes, what: str, seed: int = 0) -> Scenes:
     return in_reading_order(dataclasses.replace(scenes, **{name: torch.from_numpy(array) for name, array in values.items()}))
 
 
+def spread(scenes: Scenes) -> Scenes:
+    """The same scenes on a grid twice as fine: every object, half as large beside its picture, somewhere in the cell that it had.
+
+    What was said and asked about them stays true, in the words of the coarser grid.
+
+    Raises:
+        ValueError: a grid of more than 4 rows or columns.
+    """
+    grid = check_grid((2 * scenes.grid[0], 2 * scenes.grid[1]))
+    luck = chance.uniform(scenes.key.numpy().view(np.uint64), scenes.shape.shape[1], purpose=9)
+    down, right = np.divmod((4 * luck).astype(np.int64), 2)
+    rows, columns = np.divmod(scenes.cell.numpy(), scenes.grid[1])
+    cell = torch.from_numpy((2 * rows + down) * grid[1] + 2 * columns + right)
+    return in_reading_order(dataclasses.replace(scenes, cell=torch.where(scenes.present, cell, -1), grid=grid))
+
+
 def in_reading_order(scenes: Scenes) -> Scenes:
     """The same scenes with their objects sorted by place, as :class:`Scenes` has them: for after changing ``cell``."""
     order = torch.where(scenes.present, scenes.cell, torch.iinfo(torch.int64).max).argsort(dim=1, stable=True)

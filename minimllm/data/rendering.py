@@ -5,6 +5,7 @@ either side of the outline the colour is blended with the ground: antialiasing w
 of the formulas, are those of Inigo Quilez, *2D distance functions* (iquilezles.org/articles/distfunctions2d).
 """
 
+import dataclasses
 import math
 from functools import lru_cache
 
@@ -126,6 +127,25 @@ def render(scenes: Scenes, size: int = 32) -> Float[Tensor, "scenes 3 size size"
     for first in range(0, len(scenes), block):
         _draw(scenes[first : first + block], pictures[first : first + block])
     return pictures
+
+
+def render_canvas(scenes: Scenes, cell: int = 16) -> Float[Tensor, "scenes 3 height width"]:
+    """Draws scenes with square cells, so that a grid of other than equal sides gives a picture that is not square.
+
+    Args:
+        scenes: what to draw.
+        cell: side of a cell in pixels; the pictures are ``rows * cell`` high and ``columns * cell`` wide. With as many rows as columns
+            they are those of :func:`render`.
+
+    Raises:
+        ValueError: fewer than 8 pixels for a cell's side.
+        TypeError: ``cell`` is not an integer.
+    """
+    rows, columns = scenes.grid
+    side = max(scenes.grid)
+    placed = torch.where(scenes.present, scenes.cell // columns * side + scenes.cell % columns, -1)
+    square = dataclasses.replace(scenes, cell=placed, grid=(side, side))
+    return render(square, chance.check_seed(cell, "cell") * side)[:, :, : rows * cell, : columns * cell]
 
 
 def _draw(scenes: Scenes, pictures: Tensor) -> None:

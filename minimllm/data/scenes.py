@@ -11,9 +11,9 @@ of a scene depends on the batch it stands in.
 
 from minimllm.data.asking import KINDS, Questions, in_pictures, questions, sample_questions
 from minimllm.data.captioning import DETAILS, captions, describe
-from minimllm.data.composing import changed, compose, in_reading_order, join
+from minimllm.data.composing import changed, compose, in_reading_order, join, spread
 from minimllm.data.other_rendering import render_differently
-from minimllm.data.rendering import PALETTE, render
+from minimllm.data.rendering import PALETTE, render, render_canvas
 from minimllm.data.stream import draw_ahead
 from minimllm.data.words import COLOURS, SHAPES, SIZES, WORDS, places
 from minimllm.data.world import SPLITS, Scenes, held_out_pairs, pair_names, pairs_of, scenes
@@ -43,7 +43,9 @@ __all__ = [
     "places",
     "questions",
     "render",
+    "render_canvas",
     "render_differently",
     "sample_questions",
     "scenes",
+    "spread",
 ]
