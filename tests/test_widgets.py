@@ -49,6 +49,7 @@ WIDGETS = {
     ),
     "tile_explorer": lambda: widgets.tile_explorer({"ramp": Image.new("RGB", (40, 30), "red"), "grey": Image.new("L", (9, 9))}, (60, 561)),
     "mask_laboratory": lambda: widgets.mask_laboratory(("[2] [1] ?", "t [4] t")),
+    "design_explorer": lambda: widgets.design_explorer({"small": LanguageModelConfig.tiny(60)}, (4, 6404), (16, 64), (1, 4)),
     "name_explorer": lambda: widgets.name_explorer(*untrained_clip(), {f"grey {n}": torch.full((3, 32, 32), n / 9) for n in range(5)}),
 }
 

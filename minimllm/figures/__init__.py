@@ -3,6 +3,7 @@
 Colours are those of Okabe and Ito (2008), which readers with any common form of colour blindness can tell apart.
 """
 
+from .designs import amount, design_costs
 from .numbers import confusion_matrix, curves, layer_cost, matrix, position_similarity
 from .page import (
     AMOUNT,
@@ -50,6 +51,7 @@ __all__ = [
     "SKY",
     "TARGETS",
     "VERMILION",
+    "amount",
     "as_array",
     "attention_map",
     "attention_mask",
@@ -59,6 +61,7 @@ __all__ = [
     "canvas_choice",
     "confusion_matrix",
     "curves",
+    "design_costs",
     "embedding_map",
     "feature_order",
     "gallery",

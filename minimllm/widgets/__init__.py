@@ -5,6 +5,7 @@ should drawing fail, the reader sees the error beside the picture, which is mark
 """
 
 from .asking import MASK_TEXTS, mask_explorer, question_explorer
+from .designs import design_explorer
 from .encoders import attention_explorer, patch_explorer
 from .explorer import Explorer, explore
 from .language import next_word_explorer, reading_explorer
@@ -16,6 +17,7 @@ __all__ = [
     "Explorer",
     "attention_explorer",
     "batch_composer",
+    "design_explorer",
     "explore",
     "mask_explorer",
     "mask_laboratory",
