@@ -15,6 +15,8 @@ from support import unchecked
 from minimllm import (
     CLIP,
     CLIPConfig,
+    CrossAttentionConfig,
+    CrossAttentionMLLM,
     LanguageModel,
     LanguageModelConfig,
     Tokenizer,
@@ -25,11 +27,15 @@ from minimllm import (
     render,
     widgets,
 )
+from minimllm.answering import prompts
 from minimllm.data.scenes import compose
 from minimllm.data.words import WORDS
+from minimllm.recording import Recorder
 from minimllm.widgets import Explorer, explore
+from minimllm.widgets.looking import with_gates
 
 PICTURES = {"noise": np.random.default_rng(0).random((112, 112, 3)), "ramp": np.linspace(0, 1, 112 * 112).reshape(112, 112)}
+SCENES = {"a star": render(compose([[("large", "red", "star", "top left")]]))[0], "nothing": torch.zeros(3, 32, 32)}
 WIDGETS = {
     "patch_explorer": lambda: widgets.patch_explorer(PICTURES, patch_sizes=(8, 14, 16, 28, 56)),
     "attention_explorer": lambda: widgets.attention_explorer(
@@ -47,6 +53,8 @@ WIDGETS = {
     "question_explorer": lambda: widgets.question_explorer(
         *untrained_reader(), ("large red star",), ("large red star", "nothing", "nothing", "nothing")
     ),
+    "gate_explorer": lambda: widgets.gate_explorer(*untrained_looker(), SCENES, "where is the ring ?", (0.0, 1.0)),
+    "looking_explorer": lambda: widgets.looking_explorer(*untrained_looker(), SCENES, "where is the ring ?"),
     "tile_explorer": lambda: widgets.tile_explorer({"ramp": Image.new("RGB", (40, 30), "red"), "grey": Image.new("L", (9, 9))}, (60, 561)),
     "mask_laboratory": lambda: widgets.mask_laboratory(("[2] [1] ?", "t [4] t")),
     "design_explorer": lambda: widgets.design_explorer({"small": LanguageModelConfig.tiny(60)}, (4, 6404), (16, 64), (1, 4)),
@@ -67,6 +75,14 @@ def untrained_writer() -> tuple[LanguageModel, Tokenizer]:
 def untrained_reader() -> tuple[UnifiedMLLM, Tokenizer]:
     tokenizer = Tokenizer.from_words(WORDS)
     return UnifiedMLLM(UnifiedConfig.course(tokenizer.vocab_size), seed=0).eval(), tokenizer
+
+
+def untrained_looker(gate: float = 1.0) -> tuple[CrossAttentionMLLM, Tokenizer]:
+    tokenizer = Tokenizer.from_words(WORDS)
+    model = CrossAttentionMLLM(CrossAttentionConfig.course(tokenizer.vocab_size, tokenizer.image_token_id), seed=0).eval()
+    for block in model.cross_blocks:
+        torch.nn.init.constant_(block.attention_gate, gate)
+    return model, tokenizer
 
 
 def bar(height: int = 1, colour: str = "red") -> Figure:
@@ -90,7 +106,9 @@ def test_every_widget_of_the_package_is_tested_here():
     made = {
         name
         for name, value in vars(widgets).items()
-        if inspect.isfunction(value) and value.__module__.startswith(widgets.__name__) and typing.get_type_hints(value).get("return") is Explorer
+        if inspect.isfunction(value)
+        and value.__module__.startswith(widgets.__name__)
+        and typing.get_type_hints(value).get("return") is Explorer
     }
     assert made - {"explore"} == set(WIDGETS)
 
@@ -277,6 +295,45 @@ def test_reading_explorer_tells_what_goes_to_later_words_and_refuses_what_does_n
 def test_a_menu_with_the_value_none_is_refused():
     with pytest.raises(ValueError, match="'top_k' has the value None"):
         widgets.explore(lambda top_k: None, "nothing", top_k={"all": None, "1": 1})
+
+
+def test_gate_explorer_goes_from_the_decoder_alone_to_the_trained_model():
+    model, tokenizer = untrained_looker()
+    before = {name: parameter.clone() for name, parameter in model.named_parameters()}
+    widget = widgets.gate_explorer(model, tokenizer, SCENES, "where is the ring ?")
+    (ids, _), star = prompts(tokenizer, ["where is the ring ?"], 1), model.picture_inputs(SCENES["a star"][None])
+    for opening, logits in ((1.0, model(ids, **star)), (0.0, model.language_model(ids))):
+        widget.set(opening=opening, picture="a star", gates="all")
+        share, word = logits[0, -1].softmax(-1).max(-1)
+        assert f"Likeliest first word here: {tokenizer.words[word]} {share:.1%}" in alt(widget.picture)
+    widget.set(picture="nothing")
+    shut = re.search("shut, (.*?%)", alt(widget.picture))[1]
+    widget.set(picture="a star")
+    assert shut in alt(widget.picture), "with the gates shut the picture changes nothing"
+    assert all(torch.equal(before[name], parameter) for name, parameter in model.named_parameters())
+    half = with_gates(model, {0: 0.5})
+    assert half.cross_blocks[0].attention_gate.tanh().item() == pytest.approx(0.5 * torch.tensor(1.0).tanh().item())
+    assert half.cross_blocks[1].attention_gate.item() == 1.0
+    for question, told in (("where is the dog ?", "does not know the word &#x27;dog&#x27;"), (" ", "Type a question")):
+        widget.set(question=question)
+        assert told in alt(widget.picture) and widget.error == ""
+
+
+def test_looking_explorer_tells_where_each_word_looks():
+    model, tokenizer = untrained_looker()
+    widget = widgets.looking_explorer(model, tokenizer, SCENES, "where is the ring ?")
+    ids, mask = prompts(tokenizer, ["where is the ring ?"], 1)
+    with torch.no_grad(), Recorder(model.cross_blocks) as recorder:
+        model(ids, **model.picture_inputs(SCENES["a star"][None]), mask=mask)
+    widget.set(picture="a star", layer="before layer 3", head="head 1")
+    weights = recorder.attention["1.attention"][0, 1, 2:]
+    for word, row in zip("where is the ring ?".split(), weights, strict=True):
+        place = ("top left", "top right", "bottom left", "bottom right")[int(row.argmax())]
+        assert f"{word} → {place} {row.max():.0%}" in alt(widget.picture)
+    assert len(re.findall(r'<span title="', widget.picture)) >= 5
+    for question, told in (("where is the dog ?", "does not know the word &#x27;dog&#x27;"), (" ", "Type a question")):
+        widget.set(question=question)
+        assert told in alt(widget.picture) and widget.error == ""
 
 
 def test_tile_explorer_tells_grid_scale_number_and_mask():

@@ -9,6 +9,7 @@ from .designs import design_explorer
 from .encoders import attention_explorer, patch_explorer
 from .explorer import Explorer, explore
 from .language import next_word_explorer, reading_explorer
+from .looking import gate_explorer, looking_explorer
 from .pairs import batch_composer, name_explorer, similarity_explorer
 from .tiles import mask_laboratory, tile_explorer
 
@@ -19,6 +20,8 @@ __all__ = [
     "batch_composer",
     "design_explorer",
     "explore",
+    "gate_explorer",
+    "looking_explorer",
     "mask_explorer",
     "mask_laboratory",
     "name_explorer",
