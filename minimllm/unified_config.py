@@ -110,6 +110,13 @@ class UnifiedConfig:
         return replace(cls(vision, LanguageModelConfig.tiny(vocab_size), image_token_id), **changes)
 
     @classmethod
+    def llava_1_5_7b(cls, **changes: Any) -> "UnifiedConfig":
+        """LLaVA-1.5 7B: CLIP ViT-L/14 at 336 pixels, 576 visual tokens, and Vicuna; 7.05 billion parameters, without those never read."""
+        vision = replace(CLIPConfig.large_14().image, image_size=336)
+        language = LanguageModelConfig(32_064, context_length=4096, start_token_id=1, eos_token_id=2, pad_token_id=32_001)
+        return replace(cls(vision, language, 32_000), **changes)
+
+    @classmethod
     def course(cls, vocab_size: int, image_token_id: int = 2, vision: ViTConfig | None = None, **changes: Any) -> "UnifiedConfig":
         """The course's own: :meth:`tiny` with all departures that it profits from; 4 visual tokens."""
         language = LanguageModelConfig.tiny(vocab_size, normalise_heads=1e-5)

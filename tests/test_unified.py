@@ -421,6 +421,7 @@ def test_the_sizes_of_llava_1_5_from_its_config():
     config = config_from_transformers(values | dict(vision_config=vision))
     assert config == config_from_transformers(values), "without a vision_config it is the same encoder"
     assert config.language.pad_token_id == 32001 and config.image_tokens == 576
+    assert replace(config, language=replace(config.language, key_value_heads=None)) == UnifiedConfig.llava_1_5_7b()
     with torch.device("meta"):
         model = UnifiedMLLM(config)
     count = {name: sum(p.numel() for p in part.parameters()) for name, part in model.named_children()}

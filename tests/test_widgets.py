@@ -58,6 +58,7 @@ WIDGETS = {
     "tile_explorer": lambda: widgets.tile_explorer({"ramp": Image.new("RGB", (40, 30), "red"), "grey": Image.new("L", (9, 9))}, (60, 561)),
     "mask_laboratory": lambda: widgets.mask_laboratory(("[2] [1] ?", "t [4] t")),
     "design_explorer": lambda: widgets.design_explorer({"small": LanguageModelConfig.tiny(60)}, (4, 6404), (16, 64), (1, 4)),
+    "size_explorer": lambda: widgets.size_explorer(("ViT-B/16", "LLaVA-1.5 7B", "Llama 3.2 11B Vision"), (0, 200_000), (0, 2)),
     "name_explorer": lambda: widgets.name_explorer(*untrained_clip(), {f"grey {n}": torch.full((3, 32, 32), n / 9) for n in range(5)}),
 }
 
@@ -370,3 +371,20 @@ def test_mask_laboratory_tells_what_it_cannot_read():
         assert told in alt(widget.picture) and widget.error == ""
     widget.set(text=" ", guess="nothing")
     assert "“&lt;start&gt;” sees nothing. You guessed right." in alt(widget.picture)
+
+
+def test_size_explorer_counts_weights_and_cache():
+    widget = widgets.size_explorer(("Llama 3.2 11B Vision", "LLaVA-1.5 7B", "Llama 3.1 8B", "ViT-B/16"))
+    widget.set(words=1000, pictures=1)
+    text = alt(widget.picture)
+    weights, own, cross = 2 * 10_670_220_835, 2 * 32 * 8 * 1001 * 128 * 2, 2 * 8 * 8 * 4 * 1601 * 128 * 2
+    assert f"In all {(weights + own + cross) / 1e9:.3g} GB" in text and f"cache {(own + cross) / 1e9:.3g} GB" in text
+    assert "cross-attention blocks 3.49 GB" in text and "1,000 tokens of text and 1 picture." in text
+    widget.set(model="LLaVA-1.5 7B", words=128_000, pictures=0)
+    assert "128,000 tokens of text (it reads 4,096)" in alt(widget.picture) and "cache 2.15 GB" in alt(widget.picture)
+    widget.set(model="Llama 3.1 8B", pictures=1)
+    assert "1 picture (which it cannot see)" in alt(widget.picture)
+    widget.set(model="ViT-B/16", numbers=4)
+    assert "image encoder 0.343 GB" in alt(widget.picture) and "cache" not in alt(widget.picture)
+    with pytest.raises(ValueError, match="there is no model"):
+        widgets.size_explorer(("GPT-2",))

@@ -11,6 +11,7 @@ from .explorer import Explorer, explore
 from .language import next_word_explorer, reading_explorer
 from .looking import gate_explorer, looking_explorer
 from .pairs import batch_composer, name_explorer, similarity_explorer
+from .sizes import size_explorer
 from .tiles import mask_laboratory, tile_explorer
 
 __all__ = [
@@ -30,5 +31,6 @@ __all__ = [
     "question_explorer",
     "reading_explorer",
     "similarity_explorer",
+    "size_explorer",
     "tile_explorer",
 ]
