@@ -66,11 +66,11 @@ def tiling(
         axes.text(column + 0.13, row + 0.13, str(number), zorder=4, **_label(8))
     spare = max_tiles - rows * columns if empty else 0
     for place in range(spare):
-        axes.add_patch(Rectangle((place * 0.36, rows + 0.16), 0.3, 0.3, facecolor=PALE, edgecolor=GREY, hatch="////", linewidth=0.6))
+        box = Rectangle((place * 0.28, rows + 0.14), 0.22, 0.22, facecolor=PALE, edgecolor=GREY, hatch="////", linewidth=0.6, clip_on=False)
+        axes.add_patch(box)
     if spare:
-        which = f"tile {max_tiles - 1}" if spare == 1 else f"tiles {rows * columns} to {max_tiles - 1}"
-        axes.text(spare * 0.36 + 0.04, rows + 0.31, f"empty: {which}", va="center", fontsize=8)
-    axes.set(xlim=(-0.02, columns + 0.02), ylim=(rows + (0.5 if spare else 0.02), -0.02), aspect="equal")
+        axes.text(spare * 0.28 + 0.02, rows + 0.26, "empty", va="center", fontsize=8)
+    axes.set(xlim=(-0.02, columns + 0.02), ylim=(rows + (0.4 if spare else 0.02), -0.02), aspect="equal")
     axes.set_title(title)
     _bare(axes)
     return axes.figure
@@ -152,14 +152,15 @@ def picture_mask(
                 look = {"facecolor": "#F4F4F4", "edgecolor": "#D2D2D2", "hatch": "///", "linewidth": 0}
                 axes.add_patch(Rectangle((x, 0), 1, count, **look))
             elif pictures:
-                axes.imshow(as_array(pictures[image][tile]), extent=(x + 0.05, x + 0.95, -0.12, -1.02), origin="lower", zorder=2)
+                axes.imshow(as_array(pictures[image][tile]), extent=(x + 0.05, x + 0.95, -0.12, -1.02), zorder=2)
             for row in np.flatnonzero(allowed[:, image, tile]):
                 axes.add_patch(Rectangle((x, row), 1, 1, facecolor=pale, linewidth=0))
-            axes.text(x + 0.5, count + 0.15, str(tile), ha="center", va="top", fontsize=7.5, color=GREY)
+            if tiles > 1:
+                axes.text(x + 0.5, count + 0.15, str(tile), ha="center", va="top", fontsize=7.5, color=GREY)
         axes.hlines(range(count + 1), left, left + tiles, color="#DADADA", linewidth=0.5)
         axes.vlines(left + np.arange(tiles + 1), 0, count, color="#DADADA", linewidth=0.5)
         name = {"ha": "center", "va": "bottom", "fontweight": "bold", "color": colour, "fontsize": 10}
-        axes.text(left + tiles / 2, -0.15 - lift, f"picture {chr(65 + image)}", **name)
+        axes.text(left + tiles / 2, -0.15 - lift, f"picture {chr(65 + image)}" if tiles > 2 else chr(65 + image), **name)
     axes.set_yticks(np.arange(count) + 0.5, words, fontsize=8.5)
     axes.set_xticks([])
     axes.tick_params(length=0)
