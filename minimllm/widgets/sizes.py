@@ -104,7 +104,7 @@ def size_explorer(
         given = amounts(model, numbers, words, pictures)
         names = [name for name in given if given[name]]
         height = 0.1 + 0.36 * len(names)
-        figure, (axes,) = figures.placed(7.2, 1.3 + height, (1.9, 0.55, 4.4, height))
+        figure, (axes,) = figures.placed(7.2, 1.45 + height, (1.9, 0.55, 4.4, height))
         axes.barh(range(len(names)), [given[name] for name in names], height=0.62, color=[COLOURS[name] for name in names])
         for row, name in enumerate(names):
             axes.annotate(f"{given[name]:,.3g} GB", (given[name], row), xytext=(5, 0), textcoords="offset points", va="center", fontsize=8)
@@ -112,7 +112,8 @@ def size_explorer(
         axes.tick_params(axis="y", length=0)
         axes.set(xlim=(0, max(given.values()) * 1.18), ylim=(len(names) - 0.5, -0.5), xlabel="memory, GB (thousand million bytes)")
         count, together = sum(parameters_by_part(model).values()), sum(given.values())
-        axes.set_title(f"{model}: {count:,} parameters, {numbers} bytes each; {together:,.3g} GB\nwith {told(model, words, pictures)}")
+        lines = (f"{model}: {count:,} parameters", f"{together:,.3g} GB, {numbers} bytes each,", f"with {told(model, words, pictures)}")
+        axes.set_title("\n".join(lines), loc="left", x=-0.4)
         return figure
 
     def alt(model: str, numbers: int, words: int, pictures: int) -> str:
