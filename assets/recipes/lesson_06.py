@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from minimllm import LanguageModelConfig, UnifiedConfig, captions, load
+from minimllm import UnifiedConfig, captions, load
 from minimllm.baselines import count_parameters
 from minimllm.recipes import load_recipe, run_missing
 from minimllm.training import History, train
@@ -58,10 +58,12 @@ def blind() -> dict[str, Any]:
     return result(model, tokenizer, history)
 
 
-def without_head_norm() -> dict[str, Any]:
-    def config(vocab_size: int, *arguments: Any, **changes: Any) -> UnifiedConfig:
-        plain = LanguageModelConfig.tiny(vocab_size)
-        return UnifiedConfig.course(vocab_size, *arguments, language=plain, **changes)
+def other_decoder(**changes: Any) -> dict[str, Any]:
+    """The same training with another config of the decoder."""
+
+    def config(vocab_size: int, *arguments: Any, **others: Any) -> UnifiedConfig:
+        ours = UnifiedConfig.course(vocab_size, *arguments, **others)
+        return dataclasses.replace(ours, language=dataclasses.replace(ours.language, **changes))
 
     return changed(config=config)
 
@@ -98,7 +100,9 @@ RUNS: dict[str, Callable[[], dict[str, Any]]] = {
     **{f"live, seed {seed}": partial(live, seed) for seed in range(3)},
     "blind, seed 0": blind,
     "plain LLaVA, seed 0": partial(changed, config=UnifiedConfig.tiny),
-    "without head norm, seed 0": without_head_norm,
+    "without head norm, seed 0": partial(other_decoder, normalise_heads=None),
+    "with grouped keys, seed 0": partial(other_decoder, key_value_heads=2),
+    "with a rotary base of 1000, seed 0": partial(other_decoder, rotary_base=1000.0),
     "without shared position, seed 0": partial(changed, shared_position=False),
     "without merge, seed 0": partial(changed, merge=1),
     "without projector positions, seed 0": partial(changed, projector_positions=None),
