@@ -64,12 +64,13 @@ class CLIP(nn.Module):
         return self.logit_scale.exp() * self.encode_image(images) @ self.encode_text(ids, mask).T
 
     @classmethod
-    def from_pretrained(cls, folder: str | PathLike, dtype: torch.dtype | None = None) -> "CLIP":
+    def from_pretrained(cls, folder: str | PathLike, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> "CLIP":
         """Load a folder (or hub name) written by ``CLIPModel.save_pretrained``.
 
         Args:
             folder: the folder, with ``config.json`` and safetensors, or the name of a repository on the Hugging Face hub.
             dtype: of the weights; ``None`` keeps the files'.
+            device: where to; ``None``: the processor's memory, where the weights are the files' own pages.
 
         Raises:
             ValueError: another kind of model, an option that is not implemented, a missing, unexpected or wrongly shaped
@@ -77,7 +78,7 @@ class CLIP(nn.Module):
         """
         folder = pretrained.resolve(folder)
         config = config_from_transformers(pretrained.read_config(folder, model_type="clip"), folder)
-        return pretrained.load(cls, config, folder, WEIGHT_NAMES, dtype, file_shapes("image_encoder", config.image))
+        return pretrained.load(cls, config, folder, WEIGHT_NAMES, dtype, device, file_shapes("image_encoder", config.image))
 
     def save_pretrained(self, folder: str | PathLike, tokenizer: Tokenizer | None = None) -> Path:
         """Write a folder that ``CLIPModel`` opens, with equal logits, and ``CLIPImageProcessor``, which prepares pictures alike.

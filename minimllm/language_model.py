@@ -174,12 +174,15 @@ class LanguageModel(nn.Module):
         return self.logits(x[:, -1:] if only_last else x)
 
     @classmethod
-    def from_pretrained(cls, folder: str | PathLike, dtype: torch.dtype | None = None) -> "LanguageModel":
+    def from_pretrained(
+        cls, folder: str | PathLike, dtype: torch.dtype | None = None, device: torch.device | str | None = None
+    ) -> "LanguageModel":
         """Load a folder (or hub name) written by ``LlamaForCausalLM.save_pretrained``.
 
         Args:
             folder: the folder, with ``config.json`` and safetensors, or the name of a repository on the Hugging Face hub.
             dtype: of the weights; ``None`` keeps the files'.
+            device: where to; ``None``: the processor's memory, where the weights are the files' own pages.
 
         Raises:
             ValueError: another kind of model, an option that is not implemented, a missing, unexpected or wrongly shaped
@@ -188,7 +191,7 @@ class LanguageModel(nn.Module):
         folder = pretrained.resolve(folder)
         config = config_from_transformers(pretrained.read_config(folder, model_type="llama"))
         return pretrained.load(
-            cls, config, folder, WEIGHT_NAMES, dtype, copies={"lm_head.weight": "tokens.weight"} if config.tied else None
+            cls, config, folder, WEIGHT_NAMES, dtype, device, copies={"lm_head.weight": "tokens.weight"} if config.tied else None
         )
 
     def save_pretrained(self, folder: str | PathLike, tokenizer: Tokenizer | None = None) -> Path:

@@ -40,7 +40,7 @@ def resolve(folder: str | PathLike) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(str(folder), allow_patterns=["*.json", "*.safetensors"]))
+        return Path(snapshot_download(str(folder), allow_patterns=["*.json", "model*.safetensors"]))
     except Exception as error:  # the hub library raises many kinds: no network, no such repository, not allowed
         raise ValueError(f"{str(folder)!r} is no folder here, and the hub did not give it: {error}") from error
 
@@ -121,12 +121,19 @@ def weight_files(folder: Path) -> list[Path]:
     return [folder / name for name in sorted(set(shards.values()))]
 
 
-def read_tensors(folder: Path) -> Iterator[tuple[str, Tensor, Path]]:
-    """Every tensor of a folder with its name and file, memory-mapped, in the files' order."""
+def read_tensors(folder: Path, apart: bool = False) -> Iterator[tuple[str, Tensor, Path]]:
+    """Every tensor of a folder with its name and file, memory-mapped, in the files' order.
+
+    ``apart``: mapped one by one, so that what is copied elsewhere does not stay in memory as well until the last of its file is.
+    """
     for path in weight_files(folder):
         try:
             with safe_open(path, framework="pt") as file:
-                for name in file.keys():
+                names = list(file.keys())
+                if not apart:
+                    yield from ((name, file.get_tensor(name), path) for name in names)
+            for name in names if apart else ():
+                with safe_open(path, framework="pt") as file:
                     yield name, file.get_tensor(name), path
         except FileNotFoundError:
             raise ValueError(f"the shard {path} is missing") from None
@@ -140,6 +147,7 @@ def load(
     folder: Path,
     names: WeightNames,
     dtype: torch.dtype | None = None,
+    device: torch.device | str | None = None,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
     unused: str | None = None,
     copies: Mapping[str, str] | None = None,
@@ -149,14 +157,16 @@ def load(
     Args:
         build: the model's class, called with ``config``.
         names: our names and those in the files.
-        dtype: of the weights; ``None`` keeps the files'.
+        dtype, device: of the weights; ``None`` keeps the files' dtype, and the files themselves as memory.
         shapes: our name -> shape in the file, where the file folds the same numbers otherwise.
         unused: a regular expression of tensors that the file may hold and the model never reads.
         copies: names of tensors that the file may hold as well, and the parameter of ours that each must then equal.
 
     Raises:
-        ValueError: a tensor is missing, unexpected, of another shape or not of floats, or a file is damaged.
+        ValueError: a tensor is missing, unexpected, of another shape or not of floats, a file is damaged, a dtype is none of torch's.
     """
+    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        raise ValueError(f"dtype must be a floating point type of torch such as torch.bfloat16, or None; got {dtype!r}")
     with torch.device("meta"):
         model = build(config)
     candidates = {name: file_names(name, names) for name, _ in model.named_parameters()}
@@ -165,7 +175,7 @@ def load(
     for name, parameter in model.named_parameters(remove_duplicate=False):
         places.setdefault(id(parameter), []).append(name)
     unexpected, seen, copied = [], set(), []
-    for file_name, tensor, path in read_tensors(folder):
+    for file_name, tensor, path in read_tensors(folder, apart=dtype is not None or device is not None):
         name = ours.get(file_name)
         if name is None and file_name in (copies or {}):
             copied.append((file_name, tensor, path))
@@ -178,7 +188,7 @@ def load(
         expected = (shapes or {}).get(name, tuple(parameter.shape))
         if tuple(tensor.shape) != expected or not tensor.is_floating_point():
             raise ValueError(f"{path}: tensor {file_name} is {tensor.dtype} {tuple(tensor.shape)}, expected floats of shape {expected}")
-        value = nn.Parameter(tensor.reshape(parameter.shape).to(dtype or tensor.dtype))
+        value = nn.Parameter(tensor.reshape(parameter.shape).to(device, dtype))
         for place in places[id(parameter)]:
             owner, _, leaf = place.rpartition(".")
             setattr(model.get_submodule(owner), leaf, value)
@@ -188,7 +198,7 @@ def load(
         found = f"{enumerate_names('missing', missing)}; {enumerate_names('unexpected', unexpected)}"
         raise ValueError(f"the tensors of {folder} do not fit its config.json: {found}")
     for file_name, tensor, path in copied:
-        if not torch.equal(tensor.to(dtype or tensor.dtype), model.get_parameter(copies[file_name])):
+        if not torch.equal(tensor.to(device, dtype), model.get_parameter(copies[file_name])):
             raise ValueError(
                 f"{path}: tensor {file_name} differs from the embedding, and config.json has tie_word_embeddings = true; set it to false"
             )

@@ -162,12 +162,15 @@ class UnifiedMLLM(nn.Module):
         return {"images": prepare_pictures(images, self.config).to(self.language_model.tokens.weight)}
 
     @classmethod
-    def from_pretrained(cls, folder: str | PathLike, dtype: torch.dtype | None = None) -> "UnifiedMLLM":
+    def from_pretrained(
+        cls, folder: str | PathLike, dtype: torch.dtype | None = None, device: torch.device | str | None = None
+    ) -> "UnifiedMLLM":
         """Load a folder (or hub name) written by ``LlavaForConditionalGeneration.save_pretrained``.
 
         Args:
             folder: the folder, with ``config.json`` and safetensors, or the name of a repository on the Hugging Face hub.
             dtype: of the weights; ``None`` keeps the files'.
+            device: where to; ``None``: the processor's memory, where the weights are the files' own pages.
 
         Raises:
             ValueError: another kind of model, an option that is not implemented, a missing, unexpected or wrongly shaped
@@ -181,7 +184,7 @@ class UnifiedMLLM(nn.Module):
         unused = rf"(model\.)?vision_tower\.(vision_model\.)?({behind})\..*"
         heads = ("lm_head.weight", "language_model.lm_head.weight") if config.language.tied else ()
         copies = dict.fromkeys(heads, "language_model.tokens.weight")
-        return pretrained.load(cls, config, folder, WEIGHT_NAMES, dtype, shapes, unused, copies)
+        return pretrained.load(cls, config, folder, WEIGHT_NAMES, dtype, device, shapes, unused, copies)
 
     def save_pretrained(self, folder: str | PathLike, tokenizer: Tokenizer | None = None) -> Path:
         """Write a folder that ``LlavaForConditionalGeneration`` opens, with equal logits, and ``CLIPImageProcessor``.

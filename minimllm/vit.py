@@ -150,12 +150,13 @@ class ViT(nn.Module):
         return self.head(self.encode(images, interpolate, keep=1)[:, 0])
 
     @classmethod
-    def from_pretrained(cls, folder: str | PathLike, dtype: torch.dtype | None = None) -> "ViT":
+    def from_pretrained(cls, folder: str | PathLike, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> "ViT":
         """Load a folder (or hub name) written by ``ViTForImageClassification.save_pretrained``.
 
         Args:
             folder: the folder, with ``config.json`` and safetensors, or the name of a repository on the Hugging Face hub.
             dtype: of the weights; ``None`` keeps the files'.
+            device: where to; ``None``: the processor's memory, where the weights are the files' own pages.
 
         Raises:
             ValueError: another kind of model, an option that is not implemented, a missing, unexpected or wrongly shaped
@@ -163,7 +164,7 @@ class ViT(nn.Module):
         """
         folder = pretrained.resolve(folder)
         config = config_from_transformers(pretrained.read_config(folder, model_type="vit"))
-        return pretrained.load(cls, config, folder, WEIGHT_NAMES, dtype, file_shapes(config))
+        return pretrained.load(cls, config, folder, WEIGHT_NAMES, dtype, device, file_shapes(config))
 
     def save_pretrained(
         self, folder: str | PathLike, image_mean: tuple[float, ...] | None = None, image_std: tuple[float, ...] | None = None

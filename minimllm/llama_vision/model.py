@@ -140,13 +140,16 @@ class LlamaVision(nn.Module):
         return decoder.logits(x[:, -1:] if only_last else x)
 
     @classmethod
-    def from_pretrained(cls, folder: str | PathLike, dtype: torch.dtype | None = None, reference: str = "meta") -> "LlamaVision":
+    def from_pretrained(
+        cls, folder: str | PathLike, dtype: torch.dtype | None = None, reference: str = "meta", device: torch.device | str | None = None
+    ) -> "LlamaVision":
         """Load a folder (or hub name) written by ``MllamaForConditionalGeneration.save_pretrained``.
 
         Args:
             folder: the folder, with ``config.json`` and safetensors, or the name of a repository on the Hugging Face hub.
             dtype: of the weights; ``None`` keeps the files'.
             reference: ``meta`` for what the released weights were trained with, ``transformers`` to get the numbers of transformers 5.
+            device: where to; ``None``: the processor's memory, where the weights are the files' own pages.
 
         Raises:
             ValueError: another kind of model, an option that is not implemented, a missing, unexpected or wrongly shaped
@@ -155,7 +158,7 @@ class LlamaVision(nn.Module):
         folder = pretrained.resolve(folder)
         values = pretrained.read_config(folder, model_type="mllama")
         config = config_from_transformers(values, folder, reference)
-        return pretrained.load(cls, config, folder, weight_names(config), dtype, file_shapes(config))
+        return pretrained.load(cls, config, folder, weight_names(config), dtype, device, file_shapes(config))
 
     def save_pretrained(self, folder: str | PathLike, tokenizer: Tokenizer | None = None, reference: str = "transformers") -> Path:
         """Write a folder that ``MllamaForConditionalGeneration`` opens, and ``MllamaImageProcessor``.
