@@ -86,5 +86,5 @@ class CrossAttentionConfig:
         """The course's own: projector and decoder as in ``UnifiedConfig.course``, 4 visual tokens, gated attention without the MLP."""
         language = UnifiedConfig.course(vocab_size).language
         ours = dict(merge=2, normalise_features=True, projector_dim=192, projector_positions="both", token_scale=0.3)
-        ours |= dict(equal_query_key=2, head_scale=1.5, language=language, cross_mlp=False, cross_key_value_heads=4)
+        ours |= dict(language=language, cross_mlp=False, cross_key_value_heads=4)
         return cls.tiny(vocab_size, image_token_id, vision, **ours | changes)
