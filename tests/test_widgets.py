@@ -303,8 +303,9 @@ def test_gate_explorer_goes_from_the_decoder_alone_to_the_trained_model():
     before = {name: parameter.clone() for name, parameter in model.named_parameters()}
     widget = widgets.gate_explorer(model, tokenizer, SCENES, "where is the ring ?")
     (ids, _), star = prompts(tokenizer, ["where is the ring ?"], 1), model.picture_inputs(SCENES["a star"][None])
-    for opening, logits in ((1.0, model(ids, **star)), (0.0, model.language_model(ids))):
+    for opening, logits in ((1.0, model(ids, **star).detach()), (0.0, model.language_model(ids).detach())):
         widget.set(opening=opening, picture="a star", gates="all")
+        logits[..., model.image_token_id] = float("-inf")
         share, word = logits[0, -1].softmax(-1).max(-1)
         assert f"Likeliest first word here: {tokenizer.words[word]} {share:.1%}" in alt(widget.picture)
     widget.set(picture="nothing")

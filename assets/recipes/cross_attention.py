@@ -30,7 +30,7 @@ TRAINING = dataclasses.replace(
     learning_rate_factors={"attention_gate": 10.0, "mlp_gate": 10.0},
 )
 SHIPPED_STEPS = 3200
-SHIPPED_TEST_SEED = 51820937  # drawn after everything else here was fixed
+SHIPPED_TEST_SEED = 47619444  # drawn after everything else here was fixed
 # What differs if the decoder is that of lesson 05, as it is: nothing in it can help the gated blocks, so there are more of them.
 FROZEN = {"cross_before": (0, 1, 2), "cross_mlp": True}
 
