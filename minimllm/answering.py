@@ -97,5 +97,5 @@ def picture_inputs(model: nn.Module, images: Pictures) -> dict[str, Any]:
     if hasattr(model, "picture_inputs"):
         return model.picture_inputs(images)
     if isinstance(images, Tensor):
-        images = [to_pil_image(image) for image in check_range(images, channels=3)]
+        images = [to_pil_image(image) for image in check_range(images, channels=3).float()]  # Pillow knows no bfloat16
     return {"tiles": model.prepare_tiles([[picture] for picture in images]).to(next(model.parameters()).device)}

@@ -9,7 +9,7 @@ from minimllm import pretrained, saving
 from minimllm.blocks import ACTIVATIONS
 from minimllm.resnet import ResNetConfig
 from minimllm.text_encoder import TextConfig
-from minimllm.vit import ViTConfig
+from minimllm.vit import SIZES, ViTConfig
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # of the pictures that OpenAI trained on
 
@@ -109,22 +109,22 @@ def config_from_transformers(values: dict, folder: Path | None = None) -> CLIPCo
     normalisation = dict(image_mean=default_mean, image_std=default_std)
     if folder is not None:
         normalisation = pretrained.read_normalisation(folder, channels, default_mean, default_std)
-    return CLIPConfig(
-        image=clip_vit(
+    with pretrained.told_by_file(image, image_size="image_size", **SIZES):
+        image_config = clip_vit(
             **tower(image, 768, 3072, 12),
             image_size=pretrained.option(image, "image_size", 224, kind=int),
             patch_size=pretrained.option(image, "patch_size", 32, kind=int),
             channels=channels,
-        ),
-        text=TextConfig(
+        )
+    with pretrained.told_by_file(text, vocab_size="vocab_size", context_length="max_position_embeddings", **SIZES):
+        text_config = TextConfig(
             **tower(text, 512, 2048, 8),
             vocab_size=pretrained.option(text, "vocab_size", 49408, kind=int),
             context_length=pretrained.option(text, "max_position_embeddings", 77, kind=int),
             eos_token_id=pretrained.option(text, "eos_token_id", 49407, kind=int),
-        ),
-        embed_dim=pretrained.option(values, "projection_dim", 512, kind=int),
-        **normalisation,
-    )
+        )
+    with pretrained.told_by_file(values, embed_dim="projection_dim"):
+        return CLIPConfig(image_config, text_config, pretrained.option(values, "projection_dim", 512, kind=int), **normalisation)
 
 
 def config_to_transformers(config: CLIPConfig) -> dict[str, Any]:

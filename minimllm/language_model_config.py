@@ -86,23 +86,38 @@ def config_from_transformers(values: dict[str, Any]) -> LanguageModelConfig:
     heads = pretrained.option(values, "num_attention_heads", 32, kind=int)
     key_value_heads = whole(values, "num_key_value_heads")
     base, scaling = rotary_from_transformers(values)
-    return LanguageModelConfig(
-        vocab_size=pretrained.option(values, "vocab_size", 32_000, kind=int),
-        dim=pretrained.option(values, "hidden_size", 4096, kind=int),
-        layers=pretrained.option(values, "num_hidden_layers", 32, kind=int),
-        heads=heads,
-        mlp_dim=pretrained.option(values, "intermediate_size", 11_008, kind=int),
-        key_value_heads=heads if key_value_heads is None else key_value_heads,
-        head_dim=whole(values, "head_dim"),
-        context_length=pretrained.option(values, "max_position_embeddings", 2048, kind=int),
-        norm_eps=number(values, "rms_norm_eps", 1e-6),
-        rotary_base=base,
-        rotary_scaling=scaling,
-        tied=pretrained.option(values, "tie_word_embeddings", False, kind=bool),
-        start_token_id=token_id(values, "bos_token_id", 1),
-        eos_token_id=token_id(values, "eos_token_id", 2),
-        pad_token_id=token_id(values, "pad_token_id", None),
-    )
+    with pretrained.told_by_file(values, **SIZES):
+        return LanguageModelConfig(
+            vocab_size=pretrained.option(values, "vocab_size", 32_000, kind=int),
+            dim=pretrained.option(values, "hidden_size", 4096, kind=int),
+            layers=pretrained.option(values, "num_hidden_layers", 32, kind=int),
+            heads=heads,
+            mlp_dim=pretrained.option(values, "intermediate_size", 11_008, kind=int),
+            key_value_heads=heads if key_value_heads is None else key_value_heads,
+            head_dim=whole(values, "head_dim"),
+            context_length=pretrained.option(values, "max_position_embeddings", 2048, kind=int),
+            norm_eps=number(values, "rms_norm_eps", 1e-6),
+            rotary_base=base,
+            rotary_scaling=scaling,
+            tied=pretrained.option(values, "tie_word_embeddings", False, kind=bool),
+            start_token_id=token_id(values, "bos_token_id", 1),
+            eos_token_id=token_id(values, "eos_token_id", 2),
+            pad_token_id=token_id(values, "pad_token_id", None),
+        )
+
+
+# What our sizes are called in the files.
+SIZES = {
+    "vocab_size": "vocab_size",
+    "dim": "hidden_size",
+    "layers": "num_hidden_layers",
+    "heads": "num_attention_heads",
+    "mlp_dim": "intermediate_size",
+    "key_value_heads": "num_key_value_heads",
+    "head_dim": "head_dim",
+    "context_length": "max_position_embeddings",
+    "rotary_base": "rope_theta",
+}
 
 
 def config_to_transformers(config: LanguageModelConfig) -> dict[str, Any]:
@@ -156,7 +171,10 @@ def rotary_from_transformers(values: dict[str, Any]) -> tuple[float, RotaryScali
     absent = [option for option in SCALING_OPTIONS if option not in rope]
     if absent:
         raise ValueError(f"config.json has {name} of rope_type 'llama3' without {absent[0]}")
-    return base, RotaryScaling(*(number(rope, option, 0) for option in SCALING_OPTIONS))
+    try:
+        return base, RotaryScaling(*(number(rope, option, 0) for option in SCALING_OPTIONS))
+    except ValueError as error:
+        raise ValueError(f"config.json has {name} = {rope!r}: {error}") from error
 
 
 def whole(values: dict[str, Any], name: str) -> int | None:

@@ -6,8 +6,10 @@ pickles, and are used as they lie in the file: no second copy is made unless ano
 """
 
 import json
+import math
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, TypeVar
@@ -66,10 +68,14 @@ def read_normalisation(folder: Path, channels: int, mean: tuple[float, ...], std
     elif (folder / "processor_config.json").exists():
         path = folder / "processor_config.json"
         found = read_json(path).get("image_processor") or {}
+        if not isinstance(found, dict):
+            raise ValueError(f"{path} has image_processor = {found!r}, expected an object")
     result = {}
     for name, default in (("image_mean", mean), ("image_std", std)):
         value = found.get(name, default)
-        numbers = isinstance(value, (list, tuple)) and all(isinstance(each, (int, float)) and not isinstance(each, bool) for each in value)
+        numbers = isinstance(value, (list, tuple)) and all(
+            isinstance(each, int | float) and not isinstance(each, bool) and math.isfinite(each) for each in value
+        )
         if not numbers or len(value) != channels or (name == "image_std" and min(value) <= 0):
             raise ValueError(f"{path} has {name} = {value!r}; expected a number for each of {channels} channels, and deviations above 0")
         result[name] = tuple(float(each) for each in value)
@@ -98,9 +104,35 @@ def option(values: Mapping[str, Any], name: str, default: Any, allowed: Collecti
     return value
 
 
+def whole_numbers(values: Mapping[str, Any], name: str, default: tuple[int, ...]) -> tuple[int, ...]:
+    """A list of whole numbers of a config, or its default where it is left out or null; a ``ValueError`` names what is something else."""
+    value = values.get(name)
+    if value is None:
+        return default
+    if not isinstance(value, list) or not all(isinstance(each, int) and not isinstance(each, bool) for each in value):
+        raise ValueError(f"config.json has {name} = {value!r}, expected a list of whole numbers")
+    return tuple(value)
+
+
+@contextmanager
+def told_by_file(values: Mapping[str, Any], **options: str) -> Iterator[None]:
+    """Where a config of ours refuses a value, say under which option the file has it: ``options`` names each of our fields' own."""
+    try:
+        yield
+    except ValueError as error:
+        if "config.json" in str(error):
+            raise
+        named = (option for field, option in options.items() if re.search(rf"\b{field}\b", str(error)))
+        found = [f"{option} = {values[option]!r}" for option in named if option in values]
+        told = f"config.json has {', '.join(found)}" if found else "config.json describes no model that can be built"
+        raise ValueError(f"{told}: {error}") from error
+
+
 def number_of_classes(values: Mapping[str, Any]) -> int:
     """Classes of a classifier, as transformers finds them: the labels listed, else ``num_labels``, else two."""
-    return len(values["id2label"]) if values.get("id2label") is not None else option(values, "num_labels", 2, kind=int)
+    if values.get("id2label") is None:
+        return option(values, "num_labels", 2, kind=int)
+    return len(option(values, "id2label", {}, kind=dict))
 
 
 def weight_files(folder: Path) -> list[Path]:

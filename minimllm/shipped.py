@@ -56,8 +56,23 @@ def load(name: str | PathLike) -> tuple[nn.Module, Tokenizer | None]:
         raise ValueError(f"{folder / 'config.json'} holds a {type(config).__name__}, which is a part of a model and no model")
     model = getattr(import_module(home), model_name)(config)
     read_weights(model, folder / "model.safetensors")
-    tokenizer = folder / "tokenizer.json"
-    return model.eval(), Tokenizer.load(tokenizer) if tokenizer.exists() else None
+    path = folder / "tokenizer.json"
+    tokenizer = Tokenizer.load(path) if path.exists() else None
+    vocabulary = vocabulary_of(config)
+    if tokenizer is not None and vocabulary is not None and tokenizer.vocab_size > vocabulary:
+        raise ValueError(
+            f"{path} has {tokenizer.vocab_size} tokens, and the model of {folder / 'config.json'} reads {vocabulary}: not its own"
+        )
+    return model.eval(), tokenizer
+
+
+def vocabulary_of(config: Any) -> int | None:
+    """The number of ids that a model may read, from its config or the one inside it that says so; ``None`` for a model of pictures."""
+    for name in ("vocabulary", "vocab_size"):
+        if hasattr(config, name):
+            return getattr(config, name)
+    inside = [getattr(config, field.name) for field in dataclasses.fields(config)]
+    return next((found for part in inside if dataclasses.is_dataclass(part) if (found := vocabulary_of(part)) is not None), None)
 
 
 def place(name: str | PathLike) -> Path:

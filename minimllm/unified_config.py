@@ -156,20 +156,22 @@ def config_from_transformers(values: dict[str, Any], folder: PathLike | None = N
         raise ValueError(f"config.json has vision_feature_layer = {layer!r}; only one layer is implemented")
     strategy = pretrained.option(values, "vision_feature_select_strategy", "default", allowed=("default", "full"))
     text = dict(parts["text_config"])
-    text["tie_word_embeddings"] = bool(values.get("tie_word_embeddings") or text.get("tie_word_embeddings"))
+    tied = [pretrained.option(part, "tie_word_embeddings", False, allowed=(True, False, None)) for part in (values, text)]
+    text["tie_word_embeddings"] = any(tied)
     if text.get("pad_token_id") is None:
         text["pad_token_id"] = values.get("pad_token_id")
     images = clip_config.config_from_transformers({"vision_config": parts["vision_config"]}, folder)
     name = "image_token_id" if "image_token_id" in values else "image_token_index"
-    return UnifiedConfig(
-        vision=images.image,
-        language=language_model_config.config_from_transformers(text),
-        image_token_id=pretrained.option(values, name, 32_000, kind=int),
-        feature_layer=layer,
-        keep_class_token=strategy == "full",
-        image_mean=images.image_mean,
-        image_std=images.image_std,
-    )
+    with pretrained.told_by_file(values, feature_layer="vision_feature_layer", image_token_id=name):
+        return UnifiedConfig(
+            vision=images.image,
+            language=language_model_config.config_from_transformers(text),
+            image_token_id=pretrained.option(values, name, 32_000, kind=int),
+            feature_layer=layer,
+            keep_class_token=strategy == "full",
+            image_mean=images.image_mean,
+            image_std=images.image_std,
+        )
 
 
 def config_to_transformers(config: UnifiedConfig) -> dict[str, Any]:

@@ -49,6 +49,8 @@ class ViTConfig:
 
     def __post_init__(self):
         check_patch_size(self.patch_size)
+        if len(self.size) != 2:
+            raise ValueError(f"image_size must be a side or (height, width), got {self.image_size}")
         check_divides(*self.size, self.patch_size)
         for name in ("channels", "dim", "layers", "heads", "mlp_dim"):
             if getattr(self, name) < 1:
@@ -219,20 +221,37 @@ def config_to_transformers(config: ViTConfig) -> dict[str, Any]:
 
 def config_from_transformers(values: dict) -> ViTConfig:
     """Our config from the values of a ``config.json``; what a file leaves out has the default of transformers."""
-    image_size = pretrained.option(values, "image_size", 224)
-    return ViTConfig(
-        image_size=image_size if isinstance(image_size, int) else tuple(image_size),
-        patch_size=pretrained.option(values, "patch_size", 16, kind=int),
-        channels=pretrained.option(values, "num_channels", 3, kind=int),
-        dim=pretrained.option(values, "hidden_size", 768, kind=int),
-        layers=pretrained.option(values, "num_hidden_layers", 12, kind=int),
-        heads=pretrained.option(values, "num_attention_heads", 12, kind=int),
-        mlp_dim=pretrained.option(values, "intermediate_size", 3072, kind=int),
-        classes=pretrained.number_of_classes(values),
-        activation=pretrained.option(values, "hidden_act", "gelu", allowed=tuple(ACTIVATIONS)),
-        norm_eps=pretrained.option(values, "layer_norm_eps", 1e-12, kind=float),
-        query_key_value_bias=pretrained.option(values, "qkv_bias", True, kind=bool),
+    size = values.get("image_size", 224)
+    size = (
+        pretrained.whole_numbers(values, "image_size", ())
+        if isinstance(size, list)
+        else pretrained.option(values, "image_size", 224, kind=int)
     )
+    with pretrained.told_by_file(values, **SIZES):
+        return ViTConfig(
+            image_size=size,
+            patch_size=pretrained.option(values, "patch_size", 16, kind=int),
+            channels=pretrained.option(values, "num_channels", 3, kind=int),
+            dim=pretrained.option(values, "hidden_size", 768, kind=int),
+            layers=pretrained.option(values, "num_hidden_layers", 12, kind=int),
+            heads=pretrained.option(values, "num_attention_heads", 12, kind=int),
+            mlp_dim=pretrained.option(values, "intermediate_size", 3072, kind=int),
+            classes=pretrained.number_of_classes(values),
+            activation=pretrained.option(values, "hidden_act", "gelu", allowed=tuple(ACTIVATIONS)),
+            norm_eps=pretrained.option(values, "layer_norm_eps", 1e-12, kind=float),
+            query_key_value_bias=pretrained.option(values, "qkv_bias", True, kind=bool),
+        )
+
+
+# What the sizes of a transformer are called in the files.
+SIZES = {
+    "dim": "hidden_size",
+    "layers": "num_hidden_layers",
+    "heads": "num_attention_heads",
+    "mlp_dim": "intermediate_size",
+    "channels": "num_channels",
+    "patch_size": "patch_size",
+}
 
 
 # Ours on the left; on the right the name in the files, then the name in memory, which transformers 5 also accepts in a file.

@@ -97,55 +97,69 @@ TEXT_DEFAULTS = dict(
 
 def config_from_transformers(values: dict[str, Any], folder: Path | None = None, reference: str = "meta") -> LlamaVisionConfig:
     """Our config from the values of a ``config.json``; what a file leaves out has the default of transformers."""
+    check_reference(reference)
     text = TEXT_DEFAULTS | section(values, "text_config", "mllama_text_model")
-    cross_layers = text.get("cross_attention_layers")
-    cross_layers = tuple(range(3, 40, 5)) if cross_layers is None else tuple(cross_layers)
+    cross_layers = pretrained.whole_numbers(text, "cross_attention_layers", tuple(range(3, 40, 5)))
     number = pretrained.option(text, "num_hidden_layers", 40, kind=int)
     if any(not 0 <= layer < number for layer in cross_layers):
         raise ValueError(f"config.json has cross_attention_layers = {list(cross_layers)} among num_hidden_layers = {number}")
     for name, only in (("dropout", 0), ("tie_word_embeddings", False)):
         pretrained.option(text, name, only, allowed=(only,))
-    heads, dim = (
-        pretrained.option(text, name, default, kind=int) for name, default in (("num_attention_heads", 32), ("hidden_size", 4096))
-    )
-    if text.get("head_dim") not in (None, dim // heads):
-        raise ValueError(f"config.json has head_dim = {text['head_dim']!r}, which is not implemented; implemented: {dim // heads}")
     language = language_model_config.config_from_transformers(text)
+    if language.head_dim not in (None, width := language.dim // language.heads):
+        raise ValueError(f"config.json has head_dim = {language.head_dim!r}, which is not implemented; implemented: {width}")
     vision = vision_from_transformers(section(values, "vision_config", "mllama_vision_model"))
     normalisation = {} if folder is None else pretrained.read_normalisation(folder, vision.channels, MEAN, STD)
-    return LlamaVisionConfig(
-        vision=vision,
-        language=replace(language, layers=number - len(set(cross_layers))),
-        cross_layers=tuple(sorted(set(cross_layers))),
-        image_token_id=pretrained.option(values, "image_token_index", values.get("image_token_id", 128_256), kind=int),
-        reference=reference,
-        **normalisation,
-    )
+    name = "image_token_index" if "image_token_index" in values else "image_token_id"
+    with pretrained.told_by_file(values | text, image_token_id=name, layers="num_hidden_layers"):
+        return LlamaVisionConfig(
+            vision=vision,
+            language=replace(language, layers=number - len(set(cross_layers))),
+            cross_layers=tuple(sorted(set(cross_layers))),
+            image_token_id=pretrained.option(values, name, 128_256, kind=int),
+            reference=reference,
+            **normalisation,
+        )
+
+
+# What our sizes of the image encoder are called in the files.
+VISION_SIZES = {
+    "dim": "hidden_size",
+    "layers": "num_hidden_layers",
+    "global_layers": "num_global_layers",
+    "mlp_dim": "intermediate_size",
+    "channels": "num_channels",
+    "patch_size": "patch_size",
+    "tile_size": "image_size",
+    "max_tiles": "max_num_tiles",
+    "collected": "intermediate_layers_indices",
+}
 
 
 def vision_from_transformers(values: dict[str, Any]) -> TileEncoderConfig:
     """The image encoder of a ``config.json``."""
     pretrained.option(values, "hidden_act", "gelu", allowed=("gelu",))
-    collected = values.get("intermediate_layers_indices")
-    config = TileEncoderConfig(
-        tile_size=pretrained.option(values, "image_size", 448, kind=int),
-        patch_size=pretrained.option(values, "patch_size", 14, kind=int),
-        channels=pretrained.option(values, "num_channels", 3, kind=int),
-        dim=pretrained.option(values, "hidden_size", 1280, kind=int),
-        layers=pretrained.option(values, "num_hidden_layers", 32, kind=int),
-        global_layers=pretrained.option(values, "num_global_layers", 8, kind=int),
-        heads=pretrained.option(values, "attention_heads", values.get("num_attention_heads", 16), kind=int),
-        mlp_dim=pretrained.option(values, "intermediate_size", 5120, kind=int),
-        collected=(3, 7, 15, 23, 30) if collected is None else tuple(collected),
-        max_tiles=pretrained.option(values, "max_num_tiles", 4, kind=int),
-        norm_eps=pretrained.option(values, "norm_eps", 1e-5, kind=float),
-    )
+    heads = "attention_heads" if "attention_heads" in values else "num_attention_heads"
+    with pretrained.told_by_file(values, **VISION_SIZES, heads=heads):
+        config = TileEncoderConfig(
+            tile_size=pretrained.option(values, "image_size", 448, kind=int),
+            patch_size=pretrained.option(values, "patch_size", 14, kind=int),
+            channels=pretrained.option(values, "num_channels", 3, kind=int),
+            dim=pretrained.option(values, "hidden_size", 1280, kind=int),
+            layers=pretrained.option(values, "num_hidden_layers", 32, kind=int),
+            global_layers=pretrained.option(values, "num_global_layers", 8, kind=int),
+            heads=pretrained.option(values, heads, 16, kind=int),
+            mlp_dim=pretrained.option(values, "intermediate_size", 5120, kind=int),
+            collected=pretrained.whole_numbers(values, "intermediate_layers_indices", (3, 7, 15, 23, 30)),
+            max_tiles=pretrained.option(values, "max_num_tiles", 4, kind=int),
+            norm_eps=pretrained.option(values, "norm_eps", 1e-5, kind=float),
+        )
     width = pretrained.option(values, "vision_output_dim", 7680, kind=int)
     if width != config.features:
         parts = f"{1 + len(config.collected)} states of {config.dim} numbers"
         raise ValueError(f"config.json has vision_output_dim = {width}, and {parts} make {config.features}")
     grids = values.get("supported_aspect_ratios")
-    if grids is not None and [tuple(grid) for grid in grids] != arrangements(config.max_tiles):
+    if grids is not None and grids != [list(grid) for grid in arrangements(config.max_tiles)]:
         implemented = [list(grid) for grid in arrangements(config.max_tiles)]
         raise ValueError(f"config.json has supported_aspect_ratios = {grids}, which is not implemented; implemented: {implemented}")
     return config

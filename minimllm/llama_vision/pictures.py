@@ -95,5 +95,10 @@ def check_tiles(tiles: Tiles, ids: Tensor, config: LlamaVisionConfig) -> None:
         told = [*tiles.num_tiles[row], *[0] * (len(numbers) - len(tiles.num_tiles[row]))]
         if counts != told:
             raise ValueError(f"row {row} has aspect_ratio_ids {numbers}, so {counts} tiles, and num_tiles {tiles.num_tiles[row]}")
+        # Without a picture, the first place is 1, too: so it is in Meta's code.
+        masks = [[1] * max(count, 1) + [0] * (vision.max_tiles - max(count, 1)) for count in counts]
+        if tiles.aspect_ratio_mask[row].tolist() != masks:
+            found = tiles.aspect_ratio_mask[row].tolist()
+            raise ValueError(f"row {row} has aspect_ratio_ids {numbers}, whose aspect_ratio_mask is {masks}; got {found}")
     if not pixels.isfinite().all():
         raise ValueError("the tiles hold values that are not finite (NaN or infinity)")

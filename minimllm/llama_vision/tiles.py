@@ -34,9 +34,9 @@ class Tiles:
     aspect_ratio_mask: Int[Tensor, "batch images tiles"]
     num_tiles: list[list[int]]
 
-    def to(self, *args: Any) -> "Tiles":
+    def to(self, *args: Any, **options: Any) -> "Tiles":
         """On another device, or with pixels of another dtype: arguments as of ``torch.Tensor.to``."""
-        pixels = self.pixel_values.to(*args)
+        pixels = self.pixel_values.to(*args, **options)
         ids, mask = self.aspect_ratio_ids.to(pixels.device), self.aspect_ratio_mask.to(pixels.device)
         return replace(self, pixel_values=pixels, aspect_ratio_ids=ids, aspect_ratio_mask=mask)
 
@@ -188,6 +188,11 @@ def check_tile_size(tile_size: int) -> None:
 
 
 def channel_values(mean: Sequence[float], std: Sequence[float]) -> tuple[Tensor, Tensor]:
-    if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
-        raise ValueError(f"mean and std need one number for each of 3 channels, std above 0; got {tuple(mean)} and {tuple(std)}")
-    return torch.tensor(mean).view(3, 1, 1), torch.tensor(std).view(3, 1, 1)
+    try:
+        values = [torch.tensor([float(each) for each in given]).view(3, 1, 1) for given in (mean, std)]
+        fits = bool(torch.cat(values).isfinite().all()) and bool((values[1] > 0).all())
+    except (TypeError, ValueError, RuntimeError):  # a single number, a text, another number of channels
+        fits = False
+    if not fits:
+        raise ValueError(f"mean and std need one number for each of 3 channels, std above 0; got {mean!r} and {std!r}")
+    return values[0], values[1]
