@@ -164,4 +164,5 @@ class Attention(nn.Module):
 
 
 def split_heads(x: Float[Tensor, "batch length width"], heads: int) -> Float[Tensor, "batch heads length head_dim"]:
-    return rearrange(x, "b length (heads d) -> b heads length d", heads=heads)
+    """``rearrange(x, "b length (heads d) -> b heads length d", heads=heads)``, in less time: it counts where one token is written."""
+    return x.view(*x.shape[:2], heads, x.shape[2] // heads).transpose(1, 2)

@@ -108,8 +108,8 @@ def check_ids(ids: Tensor, mask: Tensor | None, vocab_size: int, context_length:
         raise ValueError(f"got token ids of shape {tuple(ids.shape)}; at least one text of at least one token is needed")
     if ids.shape[1] > context_length:
         raise ValueError(f"the text is {ids.shape[1]} tokens long, and this model reads at most {context_length}; shorten it")
-    lowest, highest = ids.aminmax()
-    if not ids.is_meta and (lowest < 0 or highest >= vocab_size):
+    lowest, highest = (0, 0) if ids.is_meta else (int(end) for end in ids.aminmax())
+    if lowest < 0 or highest >= vocab_size:
         raise ValueError(f"token ids reach from {lowest} to {highest}; this model's vocabulary has the ids 0 to {vocab_size - 1}")
     if mask is not None and mask.shape != ids.shape:
         raise ValueError(f"the mask has shape {tuple(mask.shape)}, the token ids have {tuple(ids.shape)}; they must be equal")
