@@ -1,0 +1,108 @@
+"""The recipe of lesson 08: the comparison is fair, runs change what they are called by, and the results are what they say."""
+
+import dataclasses
+from functools import partial
+
+import pytest
+import torch
+
+from minimllm import LanguageModelConfig, load
+from minimllm.recipes import load_recipe, load_results
+
+RECIPE = load_recipe("lesson_08")
+RESULTS = load_results("lesson_08")
+
+
+def short(monkeypatch, run: partial, steps: int = 2) -> tuple[dict, object]:
+    """A run with few steps and small tests: its result, and the model that it made."""
+    made, make = [], RECIPE.make_model
+    monkeypatch.setattr(RECIPE, "make_model", lambda *a, **k: made.append(make(*a, **k)) or made[-1])
+    monkeypatch.setattr(RECIPE, "N", 10)
+    monkeypatch.setattr(RECIPE.SIX, "N", 10)
+    return partial(run, steps=steps)(), made[0][0]
+
+
+def test_both_designs_are_trained_alike():
+    ours, theirs = (dataclasses.asdict(recipe.TRAINING) for recipe in (RECIPE.COURSE, RECIPE.CROSS))
+    assert {name for name in ours if ours[name] != theirs[name]} <= {"muon_modules", "learning_rate_factors"}
+    unified, cross = (RECIPE.make_model(design)[0] for design in RECIPE.BOTH)
+    for part in ("vision", "projector", "language_model"):
+        one, other = (getattr(model, part).state_dict() for model in (unified, cross))
+        assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one), part
+    for step in (0, 500):
+        batches = [
+            RECIPE.COURSE.make_batches(model, tokenizer, RECIPE.COURSE.TRAINING)(step)
+            for model, tokenizer in map(RECIPE.make_model, RECIPE.BOTH)
+        ]
+        assert torch.equal(batches[0].features, batches[1].features)
+        texts = [batch.ids[batch.scored > 0] for batch in batches]
+        assert torch.equal(*texts), "the same words are scored"
+
+
+def test_an_encoder_that_learns_sees_the_same_pictures():
+    model, tokenizer = RECIPE.make_model("unified")
+    settings = RECIPE.COURSE.TRAINING
+    batch = RECIPE.pictures_batches(model, tokenizer, settings)(3)
+    with torch.no_grad():
+        assert torch.allclose(model.features(batch.images), RECIPE.COURSE.make_batches(model, tokenizer, settings)(3).features, atol=1e-5)
+    assert batch.features is None
+
+
+@pytest.mark.parametrize("design", RECIPE.BOTH)
+def test_a_frozen_decoder_answers_texts_as_before_to_the_last_bit(design, monkeypatch):
+    result, model = short(monkeypatch, partial(RECIPE.trained, design, decoder="frozen"), steps=3)
+    shipped, _ = load("language_model")
+    ids = torch.arange(5, 25)[None]
+    with torch.no_grad():
+        assert torch.equal(model(ids), shipped(ids))
+    assert result["text before"] == result["text after"]
+    decoder = sum(parameter.numel() for parameter in model.language_model.parameters())
+    assert result["total"] - result["trainable"] == decoder + sum(parameter.numel() for parameter in model.vision.parameters())
+
+
+@pytest.mark.parametrize(
+    "run, expected",
+    [
+        ("cross-attention, linear projector, seed 0", {"projector": "linear"}),
+        ("cross-attention, before layer 3 alone, seed 0", {"cross_before": (2,)}),
+        ("unified, encoder's last layer, seed 0", {"feature_layer": -1}),
+        ("cross-attention, 16 tokens and class token, seed 0", {"merge": 1, "keep_class_token": True}),
+    ],
+)
+def test_a_run_changes_what_it_is_called_by_and_nothing_else(run, expected, monkeypatch):
+    result, model = short(monkeypatch, RECIPE.RUNS[run])
+    usual = RECIPE.make_model(run.partition(",")[0])[0].config
+    changed = {field.name: getattr(model.config, field.name) for field in dataclasses.fields(model.config)}
+    changed = {name: value for name, value in changed.items() if value != getattr(usual, name)}
+    assert expected.items() <= changed.items() and changed.keys() <= expected.keys() | {"projector_dim", "projector_positions"}
+    assert result["steps"] == 2 and result["image_tokens"] == (17 if "class token" in run else 4)
+
+
+def test_an_encoder_learns_where_it_should(monkeypatch):
+    result, model = short(monkeypatch, RECIPE.RUNS["unified, encoder learns, seed 0"])
+    clip, _ = load("clip")
+    assert result["trainable"] == result["total"]
+    assert not torch.equal(model.vision.blocks[0].mlp.up.weight, clip.image_encoder.blocks[0].mlp.up.weight)
+
+
+def test_costs_are_measured_as_the_formulas_say():
+    language = LanguageModelConfig.tiny(60, context_length=200)
+    for model in RECIPE.untrained(9, language, (1,)).values():
+        design, found = RECIPE.Design.of(model.config), RECIPE.cost(model, 9, text_tokens=5, rounds=1, words=1)
+        assert found["multiply_adds"] == design.multiply_adds(9, 5).total and found["bytes"] == design.cache_bytes(9, 5)
+        assert found["reading"] > 0 and found["word"] > 0
+
+
+def test_every_result_is_of_a_run_of_the_recipe():
+    assert RESULTS.keys() <= RECIPE.RUNS.keys()
+    for name, run in RESULTS.items():
+        if name == "costs":
+            found = [entry for entry in run.values() if isinstance(entry, dict)]
+            assert len(found) == 2 * len(RECIPE.IMAGE_TOKENS)
+            assert all(entry["multiply_adds"] == entry["formula"]["multiply_adds"] for entry in found)
+            assert all(entry["bytes"] == entry["formula"]["bytes"] for entry in found)
+        else:
+            assert run["steps"] == (RECIPE.COURSE.TRAINING.steps if "frozen" in name else RECIPE.SIX.HALF)
+            assert run["vqa"]["n"] == 9 * RECIPE.N
+            kinds = [kind["accuracy"] for kind in run["kinds"].values()]
+            assert abs(sum(kinds) / len(kinds) - run["vqa"]["accuracy"]) < 2e-4
