@@ -1,7 +1,9 @@
 """Writing text with a language model: one token at a time, the likeliest or a sampled one, with the keys and values of the past kept."""
 
 import inspect
+from collections.abc import Sequence
 from dataclasses import is_dataclass
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -23,7 +25,7 @@ def generate(
     temperature: float = 0.0,
     top_k: int | None = None,
     top_p: float | None = None,
-    eos_token_id: int | None = None,
+    eos_token_id: int | Sequence[int] | None = None,
     pad_token_id: int | None = None,
     seed: int | None = None,
     use_cache: bool = True,
@@ -39,8 +41,9 @@ def generate(
         temperature: divides the logits before sampling; 0 takes the likeliest token always (greedy).
         top_k: sample among the ``top_k`` likeliest tokens only.
         top_p: sample among the likeliest tokens that together reach this probability (nucleus sampling, Holtzman et al. 2020).
-        eos_token_id: the end token; after it a row holds ``pad_token_id``, and when all rows have ended, writing ends. ``None``: no end.
-        pad_token_id: ``None``: the model's config says, else the end token, else 0.
+        eos_token_id: the end token, or several; after it a row holds ``pad_token_id``, and when all rows have ended, writing ends.
+            ``None``: no end.
+        pad_token_id: ``None``: the model's config says, else the (first) end token, else 0.
         seed: of a random generator of its own; ``None``: torch's global one.
         use_cache: whether to keep keys and values. Without, the whole text is read again for each token, to the same result.
 
@@ -60,8 +63,9 @@ def generate(
             f"a prompt of {ids.shape[1]} tokens and {max_new_tokens} new ones need {ids.shape[1] + max_new_tokens} positions, "
             f"and this model has {positions}; shorten the prompt or ask for fewer tokens"
         )
+    ends = _end_tokens(eos_token_id)
     if pad_token_id is None:
-        pad_token_id = next((each for each in (_setting(model.config, "pad_token_id"), eos_token_id) if each is not None and each >= 0), 0)
+        pad_token_id = next((each for each in (_setting(model.config, "pad_token_id"), *ends) if each is not None and each >= 0), 0)
     generator = None if seed is None else torch.Generator(ids.device).manual_seed(seed)
     takes = inspect.signature(model.forward).parameters
     pictures = {name: value for name, value in (("images", images), ("tiles", tiles)) if value is not None}
@@ -81,10 +85,10 @@ def generate(
             logits[:, model.image_token_id] = float("-inf")
         token = choose(logits, temperature, top_k, top_p, generator)
         # A row that has ended goes on unread: what the model gets need not be the padding, whose id may be no word of its vocabulary.
-        written.append(token if eos_token_id is None else token.masked_fill(ended, pad_token_id))
-        if eos_token_id is not None:
-            ended = ended | (token == eos_token_id)
-        if len(written) == max_new_tokens or (eos_token_id is not None and bool(ended.all())):
+        written.append(token.masked_fill(ended, pad_token_id) if ends else token)
+        for end in ends:
+            ended = ended | (token == end)
+        if len(written) == max_new_tokens or (ends and bool(ended.all())):
             return torch.cat([ids, torch.stack(written, dim=1)], dim=1)
         if use_cache:
             with torch.inference_mode():  # a little faster still than without gradients
@@ -138,6 +142,18 @@ def _setting(config: Any, name: str) -> Any:
     return next((value for value in inside if value is not None), None)
 
 
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def _end_tokens(eos_token_id: Any) -> list[int]:
+    """The end tokens as a list: of one, of several, as configs of Llama have them, or of none."""
+    ends = [] if eos_token_id is None else list(eos_token_id) if isinstance(eos_token_id, Sequence) else [eos_token_id]
+    if not all(map(_is_whole, ends)):
+        raise ValueError(f"eos_token_id must be a token's id or a list of such, got {eos_token_id!r}")
+    return ends
+
+
 def _padding_in_front(ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     """The same rows with the padding behind moved to the front, so that all go on at the same place."""
     length = ids.shape[1]
@@ -149,8 +165,8 @@ def _padding_in_front(ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
 def _check(ids: Tensor, mask: Tensor | None, max_new_tokens: int, temperature: float, top_k: int | None, top_p: float | None) -> None:
     if ids.ndim != 2 or 0 in ids.shape:
         raise ValueError(f"expected prompts of shape (batch, length) with at least one token, got {tuple(ids.shape)}")
-    if ids.is_floating_point() or ids.dtype == torch.bool:
-        raise ValueError(f"expected integer token ids, got {ids.dtype}")
+    if ids.dtype not in (torch.int32, torch.int64):
+        raise ValueError(f"expected token ids of int64 or int32, got {ids.dtype}; convert them with ids.long()")
     if mask is not None:
         check_mask(mask)
         if mask.shape != ids.shape:
@@ -158,11 +174,11 @@ def _check(ids: Tensor, mask: Tensor | None, max_new_tokens: int, temperature: f
         if not mask.bool().any(dim=1).all():
             row = int(mask.bool().any(dim=1).int().argmin())
             raise ValueError(f"prompt {row} is empty: its mask has no real token; start it with a start token")
-    if max_new_tokens != int(max_new_tokens) or max_new_tokens < 0:
-        raise ValueError(f"max_new_tokens must be a whole number, 0 or more, got {max_new_tokens}")
+    if not _is_whole(max_new_tokens) or max_new_tokens < 0:
+        raise ValueError(f"max_new_tokens must be a whole number, 0 or more, got {max_new_tokens!r}")
     if not 0 <= temperature < float("inf"):
         raise ValueError(f"temperature must be 0 (greedy) or above, and finite, got {temperature}")
-    if top_k is not None and (top_k != int(top_k) or top_k < 1):
-        raise ValueError(f"top_k must be a whole number, 1 or more, got {top_k}")
+    if top_k is not None and (not _is_whole(top_k) or top_k < 1):
+        raise ValueError(f"top_k must be a whole number, 1 or more, got {top_k!r}")
     if top_p is not None and not 0 < top_p <= 1:
         raise ValueError(f"top_p must lie in (0, 1], got {top_p}")

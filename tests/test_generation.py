@@ -92,6 +92,19 @@ def test_the_padding_need_not_be_a_word_of_the_vocabulary(use_cache):
     assert written[0, 10] == -100 and torch.equal(written.masked_fill(written == -100, 39), usual)
 
 
+@pytest.mark.parametrize("use_cache", [True, False])
+def test_a_row_ends_at_the_first_of_several_end_tokens(use_cache):
+    free = generate(MODEL, prompts(), 20)
+    ends = [int(free[0, 9]), int(free[1, 12])]
+    written = generate(MODEL, prompts(), 20, eos_token_id=ends, pad_token_id=39, use_cache=use_cache)
+    for row, unended in zip(written[:, 6:].tolist(), free[:, 6:].tolist(), strict=True):
+        stop = next((place for place, token in enumerate(unended) if token in ends), len(unended) - 1)
+        assert row[: stop + 1] == unended[: stop + 1][: len(row)] and set(row[stop + 1 :]) <= {39}
+    assert torch.equal(generate(MODEL, prompts(), 20, eos_token_id=[]), free)
+    assert generate(MODEL, prompts(1), 20, eos_token_id=ends[:1])[0, -1] == ends[0]
+    assert generate(MODEL, prompts().int(), 3).shape == (3, 9)
+
+
 def test_a_model_that_has_written_goes_on_learning():
     model = LanguageModel(LanguageModelConfig.tiny(40, context_length=300))
     written = generate(model, prompts(), 100)
@@ -165,6 +178,12 @@ def test_sampled_texts_follow_the_models_own_probabilities():
         (dict(max_new_tokens=-1), "-1"),
         (dict(max_new_tokens=2.5), "2.5"),
         (dict(top_k=1.5), "1.5"),
+        (dict(top_k=2.0, temperature=1.0), "2.0"),
+        (dict(top_k="2"), "'2'"),
+        (dict(max_new_tokens="3"), "'3'"),
+        (dict(eos_token_id=[3, "end"]), "'end'"),
+        (dict(eos_token_id=3.5), "3.5"),
+        (dict(ids=torch.ones(1, 3, dtype=torch.int16)), "ids.long()"),
         (dict(ids=torch.zeros(2, 3)), "float32"),
         (dict(ids=torch.full((1, 3), 40)), "0 to 39"),
         (dict(ids=torch.ones(1, 65, dtype=torch.long), max_new_tokens=1), "65 tokens"),
