@@ -318,3 +318,28 @@ def test_an_untied_course_size_may_have_tokens_that_are_never_predicted():
     model = LlamaVision(LlamaVisionConfig.tiny(30, language=language, extra_tokens=8, image_token_id=30))
     logits = model(torch.tensor([[1, 30, 5]]), model.prepare_tiles([[ONE]]))
     assert logits.shape == (1, 3, 30) and isinstance(model.prepare_tiles([[ONE]]), Tiles)
+
+
+def test_other_folders_missing_shards_shards_outside_and_pickles_are_refused(folder, tmp_path_factory):
+    def refused(place, words):
+        with pytest.raises(ValueError) as error:
+            LlamaVision.from_pretrained(place)
+        assert words in str(error.value), str(error.value)
+
+    refused(folder / "nowhere", "there is no folder")
+    weights, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    tensors = load_file(weights)
+    weights.rename(folder / "model-00001-of-00002.safetensors")
+    for shard, words in (
+        ("model-00002-of-00002.safetensors", "the shard"),
+        ("../model-00002-of-00002.safetensors", "leads outside the folder"),
+        ("/model-00002-of-00002.safetensors", "leads outside the folder"),
+    ):
+        places = dict.fromkeys(tensors, "model-00001-of-00002.safetensors") | {"language_model.lm_head.weight": shard}
+        index.write_text(json.dumps({"weight_map": places}))
+        refused(folder, words)
+    index.unlink()
+    (folder / "consolidated.pth").write_bytes(b"never opened")
+    refused(folder, "consolidated.pth would have to be unpickled")
+    rewrite(folder, model_type="mllama_text_model")
+    refused(folder, "model_type 'mllama_text_model', expected 'mllama'")
