@@ -47,7 +47,7 @@ ALL = dict.fromkeys(KINDS, 1.0) | {
 # Small batches: after 14,400 pictures, batches of 32 answered 84% of the questions rightly and batches of 64 74% (validation, one seed).
 TRAINING = TrainingConfig(steps=800, batch_size=32, seed=SEED, muon_modules=("blocks", "projector"))
 SHIPPED_STEPS = 3200
-SHIPPED_TEST_SEED = 23889632  # drawn after everything else here was fixed
+SHIPPED_TEST_SEED = 31081543  # drawn after everything else here was fixed
 MEAN = STD = (0.5, 0.5, 0.5)  # pictures go from [0, 1] to [-1, 1]
 
 
