@@ -102,8 +102,8 @@ class TextEncoder(nn.Module):
 
 def check_ids(ids: Tensor, mask: Tensor | None, vocab_size: int, context_length: int) -> None:
     """Raise a ``ValueError`` unless these are token ids of this vocabulary, and no more than there are positions."""
-    if ids.ndim != 2 or ids.is_floating_point() or ids.dtype == torch.bool:
-        raise ValueError(f"expected integer token ids of shape (batch, length), got {ids.dtype} {tuple(ids.shape)}")
+    if ids.ndim != 2 or ids.dtype not in (torch.int64, torch.int32):
+        raise ValueError(f"expected integer token ids, int64 or int32, of shape (batch, length), got {ids.dtype} {tuple(ids.shape)}")
     if 0 in ids.shape:
         raise ValueError(f"got token ids of shape {tuple(ids.shape)}; at least one text of at least one token is needed")
     if ids.shape[1] > context_length:

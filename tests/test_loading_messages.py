@@ -147,3 +147,11 @@ def test_a_mask_that_contradicts_the_arrangement_is_refused(mask):
     assert tiles.aspect_ratio_mask.tolist() == [[[1, 1, 0, 0]]]
     with unchecked(), pytest.raises(ValueError, match=r"whose aspect_ratio_mask is \[\[1, 1, 0, 0\]\]"):
         model(torch.tensor([[1, 2, 5]]), replace(tiles, aspect_ratio_mask=torch.tensor(mask)))
+
+
+@pytest.mark.parametrize("dtype", [torch.int16, torch.uint8, torch.bool])
+def test_ids_that_no_embedding_takes_are_refused(dtype):
+    model = LanguageModel(LanguageModelConfig.tiny(20))
+    with unchecked(), pytest.raises(ValueError, match=rf"int64 or int32, of shape \(batch, length\), got {dtype}"):
+        model(torch.ones(1, 3, dtype=dtype))
+    assert torch.equal(model(torch.ones(1, 3, dtype=torch.int32)), model(torch.ones(1, 3, dtype=torch.long)))
