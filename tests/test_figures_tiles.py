@@ -67,9 +67,18 @@ def test_a_mask_is_coloured_where_a_token_sees_a_tile_and_hatched_where_there_is
     assert first == {(tile, row) for tile in range(4) for row in (1, 2)}
     assert {patch.get_xy() for patch in seen} - first == {(4.6, row) for row in (3, 4, 5)}
     assert len([patch for patch in axes.patches if patch.get_hatch()]) == 3 and len(axes.images) == 5
+    _, _, bottom, top = axes.images[0].get_extent()
+    assert axes.images[0].origin == "upper" and top < bottom < 0, "above the matrix, whose rows count downwards, and upright"
     labels = {label.get_text(): label.get_color() for label in axes.get_yticklabels()}
     assert labels["<|image|> A"] == PICTURE_COLOURS[0] and labels["<|image|> B"] == PICTURE_COLOURS[1]
     assert boxes(axes, figures.INK)[0].get_y() == 4
+
+
+def test_pictures_of_one_tile_have_short_names_and_no_numbers():
+    visible = cross_attention_mask(torch.tensor([[9, 9]]), [[1, 1]], 9, max_tiles=1)[0]
+    assert texts(figures.picture_mask(visible, ["<|image|> A", "<|image|> B"], [1, 1]).axes[0]) == ["A", "B"]
+    visible = cross_attention_mask(torch.tensor([[9, 9]]), [[1, 1]], 9)[0]
+    assert "picture B" in texts(figures.picture_mask(visible, ["<|image|> A", "<|image|> B"], [1, 1]).axes[0])
 
 
 def test_a_text_without_pictures_has_a_mask_without_columns():
