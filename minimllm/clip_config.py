@@ -9,7 +9,7 @@ from minimllm import pretrained, saving
 from minimllm.blocks import ACTIVATIONS
 from minimllm.resnet import ResNetConfig
 from minimllm.text_encoder import TextConfig
-from minimllm.vit import SIZES, ViTConfig
+from minimllm.vit_config import SIZES, ViTConfig
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # of the pictures that OpenAI trained on
 

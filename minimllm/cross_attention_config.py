@@ -6,7 +6,7 @@ from typing import Any
 from minimllm.clip_config import MEAN, STD, CLIPConfig
 from minimllm.language_model import LanguageModelConfig
 from minimllm.unified_config import UnifiedConfig
-from minimllm.vit import ViTConfig
+from minimllm.vit_config import ViTConfig
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any
 from minimllm import clip_config, language_model_config, pretrained, saving
 from minimllm.clip_config import MEAN, STD, CLIPConfig
 from minimllm.language_model_config import LanguageModelConfig
-from minimllm.vit import ViTConfig
+from minimllm.vit_config import ViTConfig
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from transformers.models.mllama.modeling_mllama import _prepare_cross_attention_
 
 from minimllm import CrossAttentionConfig, CrossAttentionMLLM
 from minimllm.language_model import DECODER_NAMES
-from minimllm.llama_vision.model import CROSS_BLOCK_NAMES
+from minimllm.llama_vision.names import CROSS_BLOCK_NAMES
 from minimllm.pretrained import file_names
 
 

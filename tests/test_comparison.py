@@ -16,7 +16,7 @@ from tiny_llama_vision import theirs as tiny_mllama
 from minimllm import CLIP, LlamaVision, UnifiedMLLM, ViT, ViTConfig, clip, language_model, unified, vit
 from minimllm.blocks import quick_gelu
 from minimllm.comparison import compare_layers
-from minimllm.llama_vision.model import weight_names
+from minimllm.llama_vision.names import weight_names
 
 IMAGES = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 

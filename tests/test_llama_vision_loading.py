@@ -11,7 +11,7 @@ from tiny_llama_vision import FOUR, IMAGE, ONE, TILE, TWO, batch, inputs_of, the
 
 from minimllm import LanguageModelConfig, LlamaVision, LlamaVisionConfig, Tiles, cross_attention_mask, load, prepare_tiles
 from minimllm.llama_vision.config import config_from_transformers
-from minimllm.llama_vision.model import weight_names
+from minimllm.llama_vision.names import weight_names
 from minimllm.llama_vision.vision import TileEncoder, TileEncoderConfig
 from minimllm.pretrained import file_names
 from minimllm.shipped import save

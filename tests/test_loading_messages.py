@@ -25,7 +25,7 @@ from minimllm.llama_vision.config import config_from_transformers as mllama
 from minimllm.pretrained import read_normalisation
 from minimllm.shipped import save
 from minimllm.unified_config import config_from_transformers as llava
-from minimllm.vit import config_from_transformers as vit
+from minimllm.vit_config import config_from_transformers as vit
 
 SCALING = dict(rope_type="llama3", factor=8.0, low_freq_factor=4.0, high_freq_factor=1.0, original_max_position_embeddings=64)
 SMALL = dict(num_hidden_layers=4, cross_attention_layers=[1])
