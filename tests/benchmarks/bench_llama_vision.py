@@ -29,7 +29,8 @@ from transformers.models.mllama.modeling_mllama import MllamaRotaryEmbedding
 from minimllm import cross_attention_mask, generate
 from minimllm.language_model_config import LanguageModelConfig
 from minimllm.llama_vision.config import LlamaVisionConfig, config_to_transformers
-from minimllm.llama_vision.model import LlamaVision, file_shapes, weight_names
+from minimllm.llama_vision.model import LlamaVision
+from minimllm.llama_vision.names import file_shapes, weight_names
 from minimllm.llama_vision.tiles import Tiles
 from minimllm.llama_vision.vision import TileEncoderConfig
 from minimllm.pretrained import file_names
