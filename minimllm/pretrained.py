@@ -195,10 +195,14 @@ def load(
         copies: names of tensors that the file may hold as well, and the parameter of ours that each must then equal.
 
     Raises:
-        ValueError: a tensor is missing, unexpected, of another shape or not of floats, a file is damaged, a dtype is none of torch's.
+        ValueError: a tensor is missing, unexpected, of another shape or not of floats, a file is damaged, no such dtype or device.
     """
     if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
         raise ValueError(f"dtype must be a floating point type of torch such as torch.bfloat16, or None; got {dtype!r}")
+    try:
+        device = None if device is None else torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(f"torch knows no device {device!r}: {error}") from error
     with torch.device("meta"):
         model = build(config)
     candidates = {name: file_names(name, names) for name, _ in model.named_parameters()}

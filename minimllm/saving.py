@@ -60,6 +60,7 @@ def save(
     changed: Mapping[str, Tensor] | None = None,
     added: Mapping[str, Tensor] | None = None,
     preprocessor: Mapping[str, Any] | None = None,
+    processor: Mapping[str, Any] | None = None,
     tokenizer: Any = None,
 ) -> Path:
     """Write a folder that transformers opens, whole or not at all; one that was written so before is replaced.
@@ -73,6 +74,7 @@ def save(
         changed: our name -> what is written in place of the parameter.
         added: name in the file -> what transformers expects and the model does not have.
         preprocessor: of ``preprocessor_config.json``.
+        processor: of ``processor_config.json``, which says how pictures and texts are put together; written if there is a tokenizer.
         tokenizer: the course's own; ``tokenizer.json`` and ``tokenizer_config.json``, which ``AutoTokenizer`` opens.
 
     Returns:
@@ -101,6 +103,8 @@ def save(
         if tokenizer is not None:
             tokenizer.save(unfinished / "tokenizer.json")
             write_json(unfinished / "tokenizer_config.json", tokenizer.transformers_config())
+            if processor is not None:
+                write_json(unfinished / "processor_config.json", processor)
         write_tensors(unfinished / "model.safetensors", tensors)
     return folder
 

@@ -22,7 +22,7 @@ from minimllm.masks import same_picture_mask, segment_mask
 from minimllm.packing import segment_positions
 from minimllm.projector import Projector, check_placeholders, splice
 from minimllm.text_encoder import check_ids
-from minimllm.unified_config import UnifiedConfig, config_from_transformers, config_to_transformers
+from minimllm.unified_config import UnifiedConfig, config_from_transformers, config_to_transformers, processor_to_transformers
 from minimllm.visual_features import copy_encoder, prepare_pictures, visual_features
 from minimllm.vit import ViT
 
@@ -187,7 +187,7 @@ class UnifiedMLLM(nn.Module):
         return pretrained.load(cls, config, folder, WEIGHT_NAMES, dtype, device, shapes, unused, copies)
 
     def save_pretrained(self, folder: str | PathLike, tokenizer: Tokenizer | None = None) -> Path:
-        """Write a folder that ``LlavaForConditionalGeneration`` opens, with equal logits, and ``CLIPImageProcessor``.
+        """Write a folder that ``LlavaForConditionalGeneration`` opens, with equal logits, and with a tokenizer ``AutoProcessor``.
 
         The file's image encoder ends at ``feature_layer``, whose output is then its last; the norm behind it, which transformers expects
         and nothing reads, is written as it would start.
@@ -204,8 +204,9 @@ class UnifiedMLLM(nn.Module):
         behind = "vision_tower.vision_model.post_layernorm"
         added = {f"{behind}.weight": torch.ones_like(like), f"{behind}.bias": torch.zeros_like(like)}
         pictures = clip_config.pictures_to_transformers(self.config, image.size[0])
-        shapes = clip.file_shapes("vision", image)
-        return saving.save(folder, self, values, WEIGHT_NAMES, shapes=shapes, added=added, preprocessor=pictures, tokenizer=tokenizer)
+        shapes, processor = clip.file_shapes("vision", image), processor_to_transformers(self.config)
+        more = dict(shapes=shapes, added=added, preprocessor=pictures, processor=processor, tokenizer=tokenizer)
+        return saving.save(folder, self, values, WEIGHT_NAMES, **more)
 
 
 @torch.no_grad()

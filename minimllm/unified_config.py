@@ -6,6 +6,7 @@ from typing import Any
 
 from minimllm import clip_config, language_model_config, pretrained, saving
 from minimllm.clip_config import MEAN, STD, CLIPConfig
+from minimllm.data.tokenizer import IMAGE
 from minimllm.language_model_config import LanguageModelConfig
 from minimllm.vit_config import ViTConfig
 
@@ -195,4 +196,15 @@ def config_to_transformers(config: UnifiedConfig) -> dict[str, Any]:
         "multimodal_projector_bias": True,
         "tie_word_embeddings": text.tied,
         "pad_token_id": text.pad_token_id,
+    }
+
+
+def processor_to_transformers(config: UnifiedConfig) -> dict[str, Any]:
+    """The values of ``processor_config.json``, by which ``LlavaProcessor`` writes as many placeholders as a picture has tokens."""
+    return {
+        "processor_class": "LlavaProcessor",
+        "patch_size": config.vision.patch_size,
+        "vision_feature_select_strategy": "full" if config.keep_class_token else "default",
+        "num_additional_image_tokens": 1,  # CLIP's class token, which "default" takes off again
+        "image_token": IMAGE,
     }

@@ -12,6 +12,7 @@ from tiny_llama_vision import FOUR, ONE, TALL
 from tiny_llama_vision import theirs as tiny_mllama
 from transformers import (
     AutoImageProcessor,
+    AutoProcessor,
     AutoTokenizer,
     CLIPModel,
     LlamaForCausalLM,
@@ -38,6 +39,7 @@ from minimllm import (
     cross_attention_mask,
     preprocess,
 )
+from minimllm.answering import prompts
 from minimllm.clip_config import clip_vit
 from minimllm.llama_vision.vision import TileEncoderConfig
 
@@ -269,6 +271,21 @@ def test_processor_and_tokenizer_come_along(tmp_path):
     assert largest_difference(pixels, preprocess(picture, 32, config.image_mean, config.image_std)) < 0.05
 
 
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_unified_model_is_asked_through_the_processor_of_transformers(kept, tmp_path):
+    tokenizer = Tokenizer.from_texts(["what colour is the star ? red"])
+    config = UnifiedConfig.tiny(tokenizer.vocab_size, tokenizer.image_token_id, keep_class_token=kept, image_mean=(0.5, 0.4, 0.3))
+    model = randomise(UnifiedMLLM(config), std=0.1)
+    folder = model.save_pretrained(tmp_path / "llava", tokenizer)
+    picture = Image.effect_mandelbrot((32, 32), (-2, -1.5, 1, 1.5), 60).convert("RGB")
+    given = AutoProcessor.from_pretrained(folder)(text=["<|image|> what colour is the star ?"], images=[picture], return_tensors="pt")
+    ids, _ = prompts(tokenizer, ["what colour is the star ?"], model.image_tokens)
+    assert torch.equal(given["input_ids"][:, :-1], ids), "behind which their tokenizer writes an end token"
+    with torch.no_grad():
+        theirs = opened(LlavaForConditionalGeneration, folder)(**given).logits[:, :-1]
+        close(theirs, model(ids, **model.picture_inputs([picture])), 1e-4)
+
+
 def test_the_processor_of_tiles_comes_along(tmp_path):
     model = LlamaVision(LlamaVisionConfig.tiny(50, reference="transformers", image_mean=(0.1, 0.2, 0.3)))
     folder = model.save_pretrained(tmp_path / "mllama")
@@ -334,3 +351,11 @@ def test_a_folder_of_transformers_is_written_again_as_it_was(tmp_path):
     LlamaVision.from_pretrained(tmp_path / "theirs", reference="transformers").save_pretrained(tmp_path / "ours")
     theirs, ours = (load_file(tmp_path / name / "model.safetensors") for name in ("theirs", "ours"))
     assert theirs.keys() == ours.keys() and all(torch.equal(theirs[name], ours[name]) for name in theirs)
+
+
+def test_a_device_may_be_named(tmp_path):
+    folder = ViT(ViTConfig.tiny()).save_pretrained(tmp_path / "vit")
+    assert {str(p.device) for p in ViT.from_pretrained(folder, device="meta").parameters()} == {"meta"}
+    assert {str(p.device) for p in ViT.from_pretrained(folder, device=torch.device("cpu")).parameters()} == {"cpu"}
+    with pytest.raises(ValueError, match="device 'gpu'"):
+        ViT.from_pretrained(folder, device="gpu")
