@@ -313,7 +313,12 @@ def test_the_presets():
     off = {f: getattr(plain, f) for f in ("projector_dim", "merge", "normalise_features", "projector_positions", "token_scale")}
     assert off == dict(projector_dim=None, merge=1, normalise_features=False, projector_positions=None, token_scale=None)
     assert not (plain.shared_position or plain.image_prefix or plain.equal_query_key or plain.language.normalise_heads)
-    attention = UnifiedMLLM(course).language_model.blocks[0].attention
+    assert (course.equal_query_key, course.head_scale, course.language.key_value_heads, course.language.rotary_base) == (0, None, 4, 5e5)
+
+
+def test_queries_and_keys_can_begin_equal():
+    config = UnifiedConfig.course(100, equal_query_key=2, head_scale=1.5)
+    attention = UnifiedMLLM(replace(config, language=replace(config.language, key_value_heads=2))).language_model.blocks[0].attention
     assert torch.equal(attention.key.weight[:24], attention.query.weight[:24])
     assert torch.equal(attention.key.weight[24:], attention.query.weight[48:72]), "the first query head of the second group"
     assert (attention.query_norm.weight == 1.5).all()

@@ -1,7 +1,5 @@
 """The recipe of the unified model: its batches, its measures, and that the card and the results file tell the truth."""
 
-import dataclasses
-
 import pytest
 import torch
 
@@ -9,7 +7,7 @@ from minimllm import answer, captions, load, render, scenes, shipped
 from minimllm.data.asking import KINDS
 from minimllm.data.scenes import pairs_of
 from minimllm.packing import ANSWER, CAPTION
-from minimllm.recipes import load_recipe
+from minimllm.recipes import load_recipe, load_results
 
 UNIFIED = load_recipe("unified")
 
@@ -86,10 +84,9 @@ def test_the_runs_of_lesson_06_change_what_they_are_called_by(run, monkeypatch):
     lesson = load_recipe("lesson_06")
     course, trained = lesson.COURSE, []
     monkeypatch.setattr(lesson, "N", 10)
-    monkeypatch.setattr(course, "TRAINING", dataclasses.replace(course.TRAINING, steps=5))
-    make, short = course.make_model, course.train_unified
+    monkeypatch.setattr(lesson, "HALF", 5)
+    make = course.make_model
     monkeypatch.setattr(course, "make_model", lambda *a, **k: trained.append(make(*a, **k)) or trained[-1])
-    monkeypatch.setattr(course, "train_unified", lambda *a, **k: short(*a, **{"steps": 5, **k}))
     result = lesson.RUNS[run]()
     config = trained[0][0].config
     assert result["steps"] == 5 and result["vqa"]["n"] == 90
@@ -97,3 +94,11 @@ def test_the_runs_of_lesson_06_change_what_they_are_called_by(run, monkeypatch):
     assert (config.language.normalise_heads is None) == (run in ("plain LLaVA, seed 0", "without head norm, seed 0"))
     assert config.projector == ("linear" if run.startswith("linear") else "mlp")
     assert ("stage one" in result and "text after" in result) == run.startswith("two")
+
+
+def test_the_results_of_lesson_06_are_those_of_its_runs():
+    lesson, results = load_recipe("lesson_06"), load_results("lesson_06")
+    assert set(results) == set(lesson.RUNS)
+    for name, run in results.items():
+        assert run["steps"] == (UNIFIED.TRAINING.steps if name.startswith("live") else lesson.HALF), name
+        assert run["vqa"]["n"] == 9 * lesson.N and set(run["kinds"]) == set(KINDS)
