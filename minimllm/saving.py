@@ -35,7 +35,12 @@ def whole_folder(folder: str | PathLike) -> Iterator[Path]:
         replaced = unfinished.with_suffix(".replaced")
         if folder.exists():
             os.replace(folder, replaced)
-        os.replace(unfinished, folder)
+        try:
+            os.replace(unfinished, folder)
+        except OSError:
+            if replaced.exists():
+                os.replace(replaced, folder)
+            raise
         shutil.rmtree(replaced, ignore_errors=True)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
