@@ -31,8 +31,9 @@ TRAINING = dataclasses.replace(
 )
 SHIPPED_STEPS = 3200
 SHIPPED_TEST_SEED = 47619444  # drawn after everything else here was fixed
-# What differs if the decoder is that of lesson 05, as it is: nothing in it can help the gated blocks, so there are more of them.
-FROZEN = {"cross_before": (0, 1, 2), "cross_mlp": True}
+# What differs if the decoder is that of lesson 05, as it is. It cannot come to meet the gated blocks; they are more, and speak up: after 200
+# of 600 steps a token_scale of 1 answered 53% of the questions and one of 0.3 47% (validation, one seed).
+FROZEN = {"cross_before": (0, 1, 2), "cross_mlp": True, "token_scale": 1.0}
 
 
 def make_model(seed: int = SEED, frozen: bool = False, **changes: Any) -> tuple[CrossAttentionMLLM, Tokenizer]:
