@@ -437,6 +437,11 @@ def test_presets_count_what_they_promise():
     assert sizes[0] == sizes[1] + sizes[2]
     for name, parameter in other.named_parameters():
         assert parameter.shape == model.get_parameter(name).shape, "the same parts, but for the gated blocks"
+    assert course_size.unified.language == course_size.language and course_size.language.key_value_heads == 4
+
+
+def test_queries_and_keys_of_the_gated_blocks_can_begin_equal():
+    model = CrossAttentionMLLM(CrossAttentionConfig.course(100, equal_query_key=2, head_scale=1.5))
     attention = model.cross_blocks[0].attention
     assert torch.equal(attention.key.weight, attention.query.weight) and (attention.key_norm.weight == 1.5).all()
 

@@ -61,8 +61,10 @@ def test_logits_equal_those_of_transformers(tmp_path, variant):
     theirs, ours = pair(tmp_path, **VARIANTS[variant])
     ids = ids_of(length=40)
     with torch.no_grad():
-        assert largest_difference(ours(ids), theirs(ids).logits) < 1e-5
-        assert largest_difference(ours(ids, only_last=True), theirs(ids).logits[:, -1:]) < 1e-5
+        expected = theirs(ids).logits
+        close = 1e-5 * max(1.0, expected.abs().max().item())  # rounding is a share of the numbers, and differs between processors
+        assert largest_difference(ours(ids), expected) < close
+        assert largest_difference(ours(ids, only_last=True), expected[:, -1:]) < close
 
 
 @pytest.mark.parametrize("side", ["left", "right", "both", "gaps"])
