@@ -374,3 +374,25 @@ def test_a_device_may_be_named(tmp_path):
     assert {str(p.device) for p in ViT.from_pretrained(folder, device=torch.device("cpu")).parameters()} == {"cpu"}
     with pytest.raises(ValueError, match="device 'gpu'"):
         ViT.from_pretrained(folder, device="gpu")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@torch.no_grad()
+def test_halves_compute_what_the_whole_does(dtype, tmp_path):
+    """Each model saved in float32 and opened in two bytes a number, on the processor; differences are those of the shorter numbers."""
+    images, ids = torch.rand(1, 3, 32, 32), torch.tensor([[1, 7, 9, 3]])
+    seen = torch.tensor([[1, *[2] * 16, 7, 9]])
+    vision = LlamaVision(LlamaVisionConfig.tiny(50, reference="transformers"))
+    tiles = vision.prepare_tiles([[FOUR]])
+    cases = {
+        ViT: (ViT(ViTConfig.tiny()), lambda model, kind: model(images.to(kind)), {}),
+        CLIP: (CLIP(CLIPConfig.tiny()), lambda model, kind: model(images.to(kind), ids), {}),
+        LanguageModel: (LanguageModel(LanguageModelConfig.tiny(50)), lambda model, kind: model(ids), {}),
+        UnifiedMLLM: (UnifiedMLLM(UnifiedConfig.tiny(50)), lambda model, kind: model(seen, images.to(kind)), {}),
+        LlamaVision: (vision, lambda model, kind: model(torch.tensor([[1, 2, 5]]), tiles), dict(reference="transformers")),
+    }
+    for kind, (model, run, options) in cases.items():
+        folder = randomise(model, std=0.1).save_pretrained(tmp_path / kind.__name__)
+        half, whole = run(kind.from_pretrained(folder, dtype=dtype, **options), dtype), run(model, torch.float32)
+        assert half.dtype == dtype
+        close(half.float(), whole, 0.01 if dtype == torch.float16 else 0.08)
