@@ -1,5 +1,6 @@
 """The recipe of the model with gated cross-attention: what learns in it, the frozen decoder, and that the card tells the truth."""
 
+import pytest
 import torch
 
 from minimllm import answer, load
@@ -62,3 +63,20 @@ def test_blind_training_shows_the_pictures_of_other_scenes():
     model, tokenizer = CROSS.make_model()
     seen, blind = (CROSS.UNIFIED.make_batches(model, tokenizer, CROSS.TRAINING, blind=each)(5) for each in (False, True))
     assert torch.equal(seen.ids, blind.ids) and torch.allclose(seen.features.roll(1, dims=0), blind.features, atol=1e-5)
+
+
+@pytest.mark.parametrize("run", ["blind, seed 0", "frozen decoder, seed 0", "with the MLP, seed 0", "without head norm, seed 0"])
+def test_the_runs_of_lesson_07_change_what_they_are_called_by(run, monkeypatch):
+    lesson = load_recipe("lesson_07")
+    course, trained, options = lesson.COURSE, [], []
+    monkeypatch.setattr(lesson, "N", 10)
+    make, short = course.make_model, course.train_cross
+    monkeypatch.setattr(course, "make_model", lambda *a, **k: trained.append(make(*a, **k)) or trained[-1])
+    monkeypatch.setattr(course, "train_cross", lambda *a, **k: options.append(k) or short(*a, **{"steps": 3, **k}))
+    result = lesson.RUNS[run]()
+    config = trained[0][0].config
+    assert result["steps"] == 3 and result["vqa"]["n"] == 90 and all(value != 0 for value in result["gates"].values())
+    assert ("blind" in options[0]) == run.startswith("blind")
+    assert config.cross_mlp == run.startswith(("frozen", "with the MLP"))
+    assert (config.cross_norm is None) == run.startswith("without head norm")
+    assert result.get("text before") == result.get("text after") and ("text after" in result) == run.startswith("frozen")
