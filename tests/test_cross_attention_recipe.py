@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from minimllm import answer, load
+from minimllm import answer, load, render, shipped
 from minimllm.exercises.lesson_07 import learns
 from minimllm.packing import ANSWER, CAPTION
 from minimllm.recipes import load_recipe
@@ -80,3 +80,23 @@ def test_the_runs_of_lesson_07_change_what_they_are_called_by(run, monkeypatch):
     assert config.cross_mlp == run.startswith(("frozen", "with the MLP"))
     assert (config.cross_norm is None) == run.startswith("without head norm")
     assert result.get("text before") == result.get("text after") and ("text after" in result) == run.startswith("frozen")
+
+
+@pytest.mark.parametrize("split", ["test", "held_out"])
+def test_the_card_of_cross_attention_tells_the_truth(split):
+    card, (model, tokenizer) = shipped.read_card("cross_attention"), load("cross_attention")
+    assert sum(file.stat().st_size for file in (shipped.FOLDER / "cross_attention").iterdir()) <= 8 * 2**20
+    claimed = card["accuracy"]["new scenes" if split == "test" else "held-out pairs"]
+    measured = CROSS.measure(model, tokenizer, split, 1000, card["test_seed"])
+    assert measured["vqa"]["accuracy"] == pytest.approx(claimed["vqa"]["accuracy"], abs=0.002)
+    assert measured["caption"]["accuracy"] == pytest.approx(claimed["caption"]["accuracy"], abs=0.006)
+
+
+def test_the_shipped_model_writes_what_it_was_measured_by():
+    model, tokenizer = load("cross_attention")
+    world, asked = CROSS.UNIFIED.LANGUAGE.draw_test(20, 3)
+    right, _ = CROSS.UNIFIED.right(model, tokenizer, world, asked)
+    pictures = render(world)
+    for row, texts in enumerate(asked.texts()):
+        written = answer(model, tokenizer, pictures[[row] * len(texts)], [question for question, _, _ in texts])
+        assert [one == text for one, (_, text, _) in zip(written, texts, strict=True)] == right[row, : len(texts)].tolist()
