@@ -17,6 +17,7 @@ from ..masks import causal_mask, same_picture_mask, segment_mask
 from ..recording import Recorder
 from .explorer import Explorer, explore
 
+LOOKING = ("last word", "last word but one")  # of a question: the ?, and mostly the name of an object
 MASK_TEXTS = ("what colour is the star ? red <end>", "where is the ring ? bottom right <end>", "how many objects are there ? two <end>")
 
 
@@ -104,7 +105,7 @@ def question_explorer(
 
     @functools.lru_cache(maxsize=4)  # the picture, its text and the still ask for the same
     def look(question: str, held: tuple[str, ...]) -> tuple[torch.Tensor, str, list[tuple[str, float]], torch.Tensor]:
-        """The picture, the answer, the likeliest first words, and what the last word of the question attends to: (layers, image tokens)."""
+        """The picture, the answer, the likeliest first words, and what each word of the question attends to, by layer."""
         placed = [(*name.split(), place.replace("_", " ")) for place, name in zip(cells, held, strict=True) if name != "nothing"]
         picture = render(compose([placed]))
         ids, mask = prompts(tokenizer, [question], model.image_tokens)
@@ -114,28 +115,30 @@ def question_explorer(
         shares, words = logits.softmax(dim=-1).topk(4)
         likeliest = [(tokenizer.words[word], share) for word, share in zip(words.tolist(), shares.tolist(), strict=True)]
         patches = (ids[0] == model.image_token_id).nonzero()[:, 0]
-        attention = torch.stack([weights[0, :, -1, patches].mean(dim=0) for weights in recorder.attention.values()])
+        asked = slice(int(patches[-1]) + 1, None)
+        attention = torch.stack([weights[0].mean(dim=0)[asked, patches] for weights in recorder.attention.values()])
         return picture[0], answer(model, tokenizer, picture, [question])[0], likeliest, attention
 
-    def tried(question: str, **held: str) -> tuple | str:
-        """What :func:`look` gives, or what is wrong."""
+    def tried(question: str, looking: str, **held: str) -> tuple | str:
+        """What :func:`look` gives, of the attention that of the word that is ``looking``; or what is wrong."""
         if not question.strip():
             return "Type a question, such as: what colour is the star ?"
         try:
-            return look(question, tuple(held[place] for place in cells))
+            *found, attention = look(question, tuple(held[place] for place in cells))
+            return *found, attention[:, -min(attention.shape[1], LOOKING.index(looking) + 1)]
         except ValueError as error:
             return str(error)
 
     def told(held: Mapping[str, str]) -> str:
         return ", ".join(f"{name} at the {place.replace('_', ' ')}" for place, name in held.items() if name != "nothing") or "nothing"
 
-    def draw(question: str, **held: str) -> Figure:
-        found = tried(question, **held)
+    def draw(question: str, looking: str, **held: str) -> Figure:
+        found = tried(question, looking, **held)
         width, height = 7.2, 4.0
         if isinstance(found, str):
             figure, (axes,) = figures.placed(width, height, (0.3, 0.3, 6.6, 3.6))
             axes.set_axis_off()
-            words = f"{textwrap.fill(found, 80)}\n\nIn the picture: {textwrap.fill(told(held), 80)}"
+            words = f"{textwrap.fill(found, 80)}\n\nIn the picture: {textwrap.fill(told(held), 80)}\nTo be looked at: the {looking}"
             axes.text(0, 0.5, words, va="center", color=figures.VERMILION, transform=axes.transAxes)
             return figure
         picture, written, likeliest, attention = found
@@ -146,25 +149,25 @@ def question_explorer(
         for number, axes in enumerate(maps):
             title = f"layer {number + 1}: {attention[number].sum():.0%}"
             figures.attention_map(picture, attention[number], limit=float(attention.max()), title=title, colour_bar=False, axes=axes)
-        maps[0].text(0, 1.2, "attention of the last word of the question", va="bottom", transform=maps[0].transAxes)
+        maps[0].text(0, 1.2, f"attention of the {looking}", va="bottom", transform=maps[0].transAxes)
         figures.bars([word for word, _ in likeliest], [share for _, share in likeliest], title="likeliest first word", axes=below)
         text.set_axis_off()
         text.text(0, 0.85, textwrap.fill(question, 34), va="top", transform=text.transAxes)
         text.text(0, 0.35, textwrap.fill(f"→ {written}", 34), va="top", fontweight="bold", color=figures.BLUE, transform=text.transAxes)
         return figure
 
-    def alt(question: str, **held: str) -> str:
-        found = tried(question, **held)
+    def alt(question: str, looking: str, **held: str) -> str:
+        found = tried(question, looking, **held)
         if isinstance(found, str):
-            return f"In place of an answer to “{question}” about {told(held)}: {found}"
+            return f"In place of an answer to “{question}” about {told(held)}, and of the attention of its {looking}: {found}"
         _, written, likeliest, attention = found
         words = ", ".join(f"{word} {share:.1%}" for word, share in likeliest)
         shares = ", ".join(f"{share:.1%}" for share in attention.sum(dim=1).tolist())
         return (
             f"A picture of {told(held)}; the question “{question}”; the answer “{written}”. Likeliest first words: {words}. Before "
-            f"answering, the last word of the question gives the picture these shares of its attention, layer by layer: {shares}."
+            f"answering, the {looking} gives the picture these shares of its attention, layer by layer: {shares}."
         )
 
     menus = {name: ipywidgets.Dropdown(options=["nothing", *offered], value=held, layout={"width": "32em"}) for name, held in cells.items()}
     field = ipywidgets.Text(question, continuous_update=False, layout={"width": "40em"})
-    return explore(draw, alt, question=field, **menus)
+    return explore(draw, alt, question=field, looking=list(reversed(LOOKING)), **menus)
