@@ -59,6 +59,17 @@ def test_a_few_steps_train_projector_and_decoder_and_leave_the_encoder_alone():
     assert set(result["kinds"]) == set(KINDS) and result["vqa"]["n"] == 270 and result["caption"]["n"] == 30
 
 
+def test_what_is_shipped_can_be_loaded_and_says_how_it_was_made(monkeypatch, tmp_path):
+    monkeypatch.setattr(UNIFIED, "FOLDER", tmp_path)
+    monkeypatch.setattr(UNIFIED, "measure_all", lambda model, tokenizer, seed: {"seed": seed})
+    trained = UNIFIED.train_unified(steps=1)
+    UNIFIED.ship("mine", trained, 5)
+    model, _ = load(tmp_path / "mine")
+    assert torch.equal(model.projector.up.weight, trained[0].projector.up.weight)
+    card = shipped.read_card(tmp_path / "mine")
+    assert (card["recipe"], card["steps"], card["accuracy"]) == ("assets/recipes/mine.py", 1, {"seed": 5})
+
+
 @pytest.mark.parametrize("split", ["test", "held_out"])
 def test_the_card_of_unified_tells_the_truth(split):
     card, (model, tokenizer) = shipped.read_card("unified"), load("unified")

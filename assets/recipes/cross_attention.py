@@ -10,13 +10,11 @@ learn together, from the start. ``frozen=True`` takes the decoder of lesson 05 i
 import dataclasses
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from minimllm import CrossAttentionConfig, CrossAttentionMLLM, Tokenizer, load
 from minimllm.packing import Packed
 from minimllm.recipes import load_recipe
-from minimllm.shipped import FOLDER, save
 from minimllm.training import History, TrainingConfig, train
 
 UNIFIED = load_recipe("unified")
@@ -90,22 +88,5 @@ def train_cross(
     return model, tokenizer, history
 
 
-def main() -> None:
-    model, tokenizer, history = train_cross(steps=SHIPPED_STEPS)
-    card = {
-        "what": "questions about pictures of the generated world, 32 x 32 pixels in [0, 1], and captions",
-        "recipe": "assets/recipes/cross_attention.py",
-        "seed": SEED,
-        "steps": SHIPPED_STEPS,
-        "pictures a batch": TRAINING.batch_size,
-        "seconds": round(history.seconds, 1),
-        "threads": torch.get_num_threads(),
-        "test_seed": SHIPPED_TEST_SEED,
-        "accuracy": measure_all(model, tokenizer, SHIPPED_TEST_SEED),
-    }
-    save(FOLDER / "cross_attention", model, tokenizer, card)
-    print(card)
-
-
 if __name__ == "__main__":
-    main()
+    UNIFIED.ship("cross_attention", train_cross(SEED, SHIPPED_STEPS), SHIPPED_TEST_SEED)

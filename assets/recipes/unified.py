@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from minimllm import Tokenizer, UnifiedConfig, UnifiedMLLM, captions, load, normalise, render, scenes
 from minimllm.data.asking import KINDS, Questions, sample_questions
@@ -180,22 +180,23 @@ def measure_all(model: UnifiedMLLM, tokenizer: Tokenizer, seed: int, n: int = 10
     }
 
 
-def main() -> None:
-    model, tokenizer, history = train_unified(steps=SHIPPED_STEPS)
+def ship(name: str, trained: tuple[nn.Module, Tokenizer, History], test_seed: int) -> None:
+    """Write ``assets/checkpoints/NAME``, with a card that tells how the model was trained and what it answers."""
+    model, tokenizer, history = trained
     card = {
         "what": "questions about pictures of the generated world, 32 x 32 pixels in [0, 1], and captions",
-        "recipe": "assets/recipes/unified.py",
+        "recipe": f"assets/recipes/{name}.py",
         "seed": SEED,
-        "steps": SHIPPED_STEPS,
+        "steps": len(history.losses),
         "pictures a batch": TRAINING.batch_size,
         "seconds": round(history.seconds, 1),
         "threads": torch.get_num_threads(),
-        "test_seed": SHIPPED_TEST_SEED,
-        "accuracy": measure_all(model, tokenizer, SHIPPED_TEST_SEED),
+        "test_seed": test_seed,
+        "accuracy": measure_all(model, tokenizer, test_seed),
     }
-    save(FOLDER / "unified", model, tokenizer, card)
+    save(FOLDER / name, model, tokenizer, card)
     print(card)
 
 
 if __name__ == "__main__":
-    main()
+    ship("unified", train_unified(SEED, SHIPPED_STEPS), SHIPPED_TEST_SEED)
