@@ -24,7 +24,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2.functional import to_pil_image
 
-from minimllm import LlamaVision, Tokenizer, captions, load, scenes
+from minimllm import LlamaVision, Tokenizer, UnifiedConfig, captions, load, scenes
 from minimllm.data.asking import KINDS, Questions, sample_questions
 from minimllm.data.scenes import SIZES, Scenes, render_canvas, spread
 from minimllm.intervals import wilson_interval
@@ -37,7 +37,6 @@ from minimllm.recipes import load_recipe, run_missing
 from minimllm.shipped import FOLDER, save
 from minimllm.training import History, TrainingConfig, train
 from minimllm.training.batches import derive_seed
-from minimllm.unified import start_attention
 from minimllm.vit import ViT
 
 UNIFIED, LANGUAGE = load_recipe("unified"), load_recipe("language_model")
@@ -54,10 +53,9 @@ ASKED = {**FIND, "size": 1.0}  # a thing is looked up, which is soon learned; th
 GATES = {"gate": 10.0, "attention_gate": 10.0, "mlp_gate": 10.0}
 STREAM = 0.1
 MODULES = ("blocks", "global_blocks", "cross_blocks", "projector")
-TRAINING = TrainingConfig(steps=360, batch_size=32, seed=SEED, muon_modules=MODULES, learning_rate_factors=GATES)
+TRAINING = TrainingConfig(steps=700, batch_size=32, seed=SEED, muon_modules=MODULES, learning_rate_factors=GATES)
 
-
-TEST_SEED = 47190553  # the projector was whitened after a first look at its scenes: a new seed is due with the next training
+TEST_SEED = 27415156  # drawn after everything else here was fixed
 N = 200
 
 
@@ -74,7 +72,7 @@ def make_model(
         "eos_token_id": tokenizer.eos_token_id,
         "pad_token_id": tokenizer.pad_token_id,
     }
-    language = language or LanguageModelConfig.tiny(tokenizer.vocab_size, normalise_heads=1e-5, **special)
+    language = language or dataclasses.replace(UnifiedConfig.course(tokenizer.vocab_size).language, **special)
     vision = TileEncoderConfig.tiny(max_tiles=tiles, position_std=2.0)
     config = LlamaVisionConfig.tiny(
         tokenizer.vocab_size, image_token_id=tokenizer.image_token_id, language=language, vision=vision, **changes
@@ -84,9 +82,6 @@ def make_model(
     model.vision.requires_grad_(False)
     for part in (model.vision.post_tile, model.vision.global_blocks):
         part.requires_grad_(True)
-    with torch.no_grad():
-        start_attention(model.language_model.blocks, 2, 1.5)
-        start_attention(model.cross_blocks, len(model.cross_blocks), 1.5)
     whiten(model, seed)
     return model, tokenizer
 
