@@ -20,7 +20,7 @@ from minimllm.cross_attention_config import CrossAttentionConfig
 from minimllm.language_model import Cache, LanguageModel
 from minimllm.masks import segment_mask
 from minimllm.packing import predecessors, segment_positions, segment_starts
-from minimllm.projector import Projector, check_placeholders
+from minimllm.projector import Projector, check_placeholders, splice
 from minimllm.text_encoder import check_ids
 from minimllm.unified import start_attention
 from minimllm.visual_features import copy_encoder, prepare_pictures, visual_features
@@ -39,6 +39,7 @@ class CrossAttentionMLLM(nn.Module):
     Attributes:
         vision: the :class:`~minimllm.vit.ViT` up to ``feature_layer``, without final norm and head.
         projector, language_model: the other parts that the unified design has as well.
+        thumbnail: the projector of the whole picture to the one token in the text, if ``config.thumbnail``.
         cross_blocks: the gated blocks, in the order of ``config.cross_before``.
         image_tokens: how many ids stand for a picture in a text: one.
         visual_tokens: how many tokens of a picture the gated blocks look at.
@@ -55,6 +56,7 @@ class CrossAttentionMLLM(nn.Module):
         with torch.random.fork_rng(devices=[]):
             torch.random.default_generator.manual_seed(seed)
             self.projector = Projector(parts)
+            self.thumbnail = Projector(config.whole) if config.thumbnail else None
             self.cross_blocks = nn.ModuleList(
                 GatedCrossAttentionBlock(
                     language.dim,
@@ -90,8 +92,9 @@ class CrossAttentionMLLM(nn.Module):
     def freeze_pretrained(self) -> "CrossAttentionMLLM":
         """Let only what is new learn: the projector and the gated blocks. What the decoder does without pictures then cannot change."""
         self.requires_grad_(False)
-        self.projector.requires_grad_(True)
-        self.cross_blocks.requires_grad_(True)
+        for new in (self.projector, self.thumbnail, self.cross_blocks):
+            if new is not None:
+                new.requires_grad_(True)
         return self
 
     def features(self, images: Float[Tensor, "images channels height width"]) -> Float[Tensor, "images tokens feature_dim"]:
@@ -145,10 +148,13 @@ class CrossAttentionMLLM(nn.Module):
         is_image = ids == self.image_token_id
         check_placeholders(is_image, next((len(given) for given in (images, features) if given is not None), 0), 1)
         read = read_pictures(is_image, segments, None if cache is None else cache.pictures.get("read"))
-        context = self._context(is_image, self.features(images) if images is not None and len(images) else features)
+        features = self.features(images) if images is not None and len(images) else features
+        context = self._context(is_image, features)
         visible = None if read.visible.all() else read.visible.repeat_interleave(self.visual_tokens, dim=2)
 
         x = decoder.tokens(ids)
+        if self.thumbnail is not None and context is not None:
+            x = splice(x, is_image, self.thumbnail(features.flatten(1)[:, None]))
         attend, positions = (None, None) if segments is None else (segment_mask(segments), segment_positions(segments))
         attend, rotary = decoder.prepare(x, mask, cache, attend, positions)
         if cache is not None:

@@ -20,6 +20,8 @@ class CrossAttentionConfig:
         cross_mlp: whether the gated blocks have their second half, the MLP behind a gate of its own.
         cross_norm: epsilon of the RMS norm on their queries and keys; ``None``: no norm.
         cross_key_value_heads: their key and value heads; ``None``: as the decoder.
+        thumbnail: a hybrid of both designs: the token that stands for a picture in the text is the whole picture in one token, through a
+            projector of its own. (NVLM-H, Dai et al. 2024, has the tokens of a small version of the picture there.)
 
         feature_layer, keep_class_token, projector, image_mean, image_std, projector_dim, merge, normalise_features, projector_positions,
         token_scale: as in :class:`~minimllm.unified_config.UnifiedConfig`.
@@ -37,6 +39,7 @@ class CrossAttentionConfig:
     cross_mlp: bool = True
     cross_norm: float | None = 1e-5
     cross_key_value_heads: int | None = None
+    thumbnail: bool = False
 
     feature_layer: int = -2
     keep_class_token: bool = False
@@ -61,12 +64,25 @@ class CrossAttentionConfig:
                 f"image_token_id {self.image_token_id} is outside the vocabulary of {self.language.vocab_size}: in this design the token "
                 "of a picture is read like any other; take an id of the vocabulary, or a larger vocabulary"
             )
+        if self.thumbnail:
+            self.whole  # noqa: B018 (checks that all patches can be merged into one)
 
     @property
     def unified(self) -> UnifiedConfig:
         """The same encoder, projector and decoder in the other design, where the pictures stand in the text."""
         shared = {field.name for field in fields(UnifiedConfig)} & {field.name for field in fields(self)}
         return UnifiedConfig(**{name: getattr(self, name) for name in shared})
+
+    @property
+    def whole(self) -> UnifiedConfig:
+        """The unified design with the whole picture in one token: what the thumbnail's projector is made from."""
+        rows, columns = self.vision.grid
+        if rows != columns or self.keep_class_token:
+            raise ValueError(
+                f"a thumbnail is made of a square grid of patches without the class token; got {rows} x {columns} patches, "
+                f"keep_class_token={self.keep_class_token}"
+            )
+        return replace(self.unified, merge=rows)
 
     @property
     def visual_tokens(self) -> int:

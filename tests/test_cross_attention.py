@@ -254,6 +254,7 @@ OPTIONS = {
     "heads of its own": dict(cross_key_value_heads=4),
     "before every block": dict(cross_before=(0, 1, 2)),
     "with the class token": dict(keep_class_token=True),
+    "with a thumbnail": dict(thumbnail=True),
     "as in the course": dict(
         merge=2,
         normalise_features=True,
@@ -377,6 +378,30 @@ def test_a_picture_in_one_segment_is_not_seen_by_the_others():
         assert largest_difference(logits[0, keep], model(ids[:, keep], own)[0]) < 2e-5
     with unchecked(), pytest.raises(ValueError, match="segments"):
         model(ids, images, torch.ones_like(ids), segments=segments)
+
+
+def test_a_thumbnail_is_the_token_of_its_picture_in_the_text():
+    model = random_model(thumbnail=True)
+    ids, images, _ = rows_of("2 I 2 I 2", "1 I 5")
+    logits = model(ids, images)
+    # By hand: all 16 patches side by side through the second projector, in the place of the token's own embedding.
+    decoder, hybrid = model.language_model, model.features(images).reshape(3, 1, -1)
+    with_thumbnail = decoder.tokens(ids)
+    with_thumbnail[ids == IMAGE] = model.thumbnail(hybrid)[:, 0]
+    for name, gate in model.named_parameters():
+        if name.endswith("gate"):
+            gate.data.zero_()
+    shut = model(ids, images)
+    assert largest_difference(shut, decoder.logits(decoder.decode(with_thumbnail))) < 2e-5, "with shut gates it is the unified design"
+    assert largest_difference(shut, logits) > 1e-3
+    changed = images.clone()
+    changed[1, :, 5, 6] += 1.0  # the second picture of the first row, at place 5
+    moved = (model(ids, changed) - shut).abs().amax(dim=-1) > 0
+    assert not moved[1].any() and not moved[0, :5].any() and moved[0, 5:].all()
+    text, _, _ = rows_of("9")
+    assert torch.equal(model(text), decoder(text)), "without a picture it is the language model"
+    model.freeze_pretrained()
+    assert {name.split(".")[0] for name, p in model.named_parameters() if p.requires_grad} == {"projector", "thumbnail", "cross_blocks"}
 
 
 # ---- training ----------------------------------------------------------------------------------------------------------
@@ -548,6 +573,8 @@ def test_bad_input_is_refused():
         (dict(image_token_id=VOCABULARY), "99"),
         (dict(projector="deep"), "deep"),
         (dict(merge=3), "merge"),
+        (dict(thumbnail=True, keep_class_token=True), "keep_class_token=True"),
+        (dict(thumbnail=True, vision=replace(VISION, image_size=(16, 32))), "4 x 8"),
         (dict(cross_key_value_heads=3), "3"),
     ):
         with pytest.raises(ValueError, match=words):

@@ -8,6 +8,7 @@ import torch
 
 from minimllm import LanguageModelConfig, load
 from minimllm.recipes import load_recipe, load_results
+from minimllm.training.optimizers import make_optimizers
 
 RECIPE = load_recipe("lesson_08")
 RESULTS = load_results("lesson_08")
@@ -67,6 +68,8 @@ def test_a_frozen_decoder_answers_texts_as_before_to_the_last_bit(design, monkey
         ("cross-attention, before layer 3 alone, seed 0", {"cross_before": (2,)}),
         ("unified, encoder's last layer, seed 0", {"feature_layer": -1}),
         ("cross-attention, 16 tokens and class token, seed 0", {"merge": 1, "keep_class_token": True}),
+        ("hybrid, seed 0", {}),
+        ("hybrid, 16 tokens beside, seed 0", {"merge": 1}),
     ],
 )
 def test_a_run_changes_what_it_is_called_by_and_nothing_else(run, expected, monkeypatch):
@@ -75,7 +78,33 @@ def test_a_run_changes_what_it_is_called_by_and_nothing_else(run, expected, monk
     changed = {field.name: getattr(model.config, field.name) for field in dataclasses.fields(model.config)}
     changed = {name: value for name, value in changed.items() if value != getattr(usual, name)}
     assert expected.items() <= changed.items() and changed.keys() <= expected.keys() | {"projector_dim", "projector_positions"}
-    assert result["steps"] == 2 and result["image_tokens"] == (17 if "class token" in run else 4)
+    assert result["steps"] == 2 and result["image_tokens"] == (17 if "class token" in run else 16 if "16" in run else 4)
+
+
+def test_the_hybrid_is_cross_attention_with_a_thumbnail_that_learns():
+    (hybrid, _), (cross, _) = map(RECIPE.make_model, ("hybrid", "cross-attention"))
+    assert hybrid.config == dataclasses.replace(cross.config, thumbnail=True)
+    moved = {name for group in make_optimizers(hybrid, RECIPE.training_settings("hybrid"))["muon"].param_groups for name in group["names"]}
+    assert {"thumbnail.up.weight", "thumbnail.down.weight", "projector.up.weight"} <= moved
+
+
+@pytest.mark.parametrize("design", RECIPE.BOTH)
+def test_the_memory_of_a_training_step_is_what_a_count_by_hand_gives(design):
+    model, tokenizer = RECIPE.make_model(design)
+    settings = RECIPE.training_settings(design)
+    makers = [RECIPE.COURSE.make_batches(model, tokenizer, dataclasses.replace(settings, batch_size=size)) for size in (4, 8)]
+    found = [RECIPE.training_bytes(model, make(0), settings) for make in makers]
+    learn = [weight for weight in model.parameters() if weight.requires_grad]
+    assert found[0]["weights"] == 4 * sum(weight.numel() for weight in model.parameters())
+    assert found[0]["gradients"] == 4 * sum(weight.numel() for weight in learn)
+    # Muon keeps one number for a weight, AdamW two, and a count of its steps.
+    optimizers = make_optimizers(model, settings)
+    groups = {kind: [weight for group in optimizer.param_groups for weight in group["params"]] for kind, optimizer in optimizers.items()}
+    numbers = sum(weight.numel() for weight in groups["muon"]) + sum(2 * weight.numel() + 1 for weight in groups["adamw"])
+    assert found[0]["optimizer"] == 4 * numbers
+    assert 1.5 < found[1]["activations"] / found[0]["activations"] < 2.5, "in proportion to the pictures"
+    tokens = makers[0](0).ids.numel()
+    assert found[0]["activations"] > 4 * tokens * model.config.language.dim * 10 * model.config.language.layers
 
 
 def test_an_encoder_learns_where_it_should(monkeypatch):
@@ -102,7 +131,8 @@ def test_every_result_is_of_a_run_of_the_recipe():
             assert all(entry["multiply_adds"] == entry["formula"]["multiply_adds"] for entry in found)
             assert all(entry["bytes"] == entry["formula"]["bytes"] for entry in found)
         else:
-            assert run["steps"] == (RECIPE.COURSE.TRAINING.steps if "frozen" in name else RECIPE.SIX.HALF)
+            in_full = "frozen" in name or "in full" in name or name.startswith("hybrid, seed")
+            assert run["steps"] == (RECIPE.COURSE.TRAINING.steps if in_full else RECIPE.SIX.HALF)
             assert run["vqa"]["n"] == 9 * RECIPE.N
             kinds = [kind["accuracy"] for kind in run["kinds"].values()]
             assert abs(sum(kinds) / len(kinds) - run["vqa"]["accuracy"]) < 2e-4

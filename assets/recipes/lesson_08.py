@@ -27,6 +27,7 @@ from minimllm.costs import Design
 from minimllm.packing import Packed
 from minimllm.recipes import load_recipe, run_missing
 from minimllm.training import TrainingConfig, train
+from minimllm.training.optimizers import make_optimizers
 
 COURSE, CROSS, SIX, SEVEN = map(load_recipe, ("unified", "cross_attention", "lesson_06", "lesson_07"))
 TEST_SEEDS, N = {"unified": SIX.TEST_SEED, "cross-attention": SEVEN.TEST_SEED}, SIX.N
@@ -34,10 +35,12 @@ Model = UnifiedMLLM | CrossAttentionMLLM
 
 
 def make_model(design: str, seed: int = 0, decoder: str = "new", **changes: Any) -> tuple[Model, Tokenizer]:
-    """A model of a design, ``unified`` or ``cross-attention``; ``changes`` of its config.
+    """A model of a design, ``unified``, ``cross-attention`` or ``hybrid``; ``changes`` of its config.
 
     ``decoder``: ``new``; or lesson 05's, ``frozen`` or ``pretrained``, which goes on learning.
     """
+    if design == "hybrid":
+        return make_model("cross-attention", seed, decoder, thumbnail=True, **changes)
     if decoder == "new":
         return (CROSS if design == "cross-attention" else COURSE).make_model(seed, **changes)
     if design == "cross-attention":
@@ -64,11 +67,18 @@ def pictures_batches(model: Model, tokenizer: Tokenizer, settings: TrainingConfi
     return with_pictures
 
 
+def training_settings(design: str) -> TrainingConfig:
+    """Lesson 06's or 07's; the optimizer of the projector moves the thumbnail's projector as well."""
+    if design == "hybrid":
+        return dataclasses.replace(CROSS.TRAINING, muon_modules=(*CROSS.TRAINING.muon_modules, "thumbnail"))
+    return CROSS.TRAINING if design == "cross-attention" else COURSE.TRAINING
+
+
 def trained(
     design: str, seed: int = 0, decoder: str = "new", steps: int | None = None, encoder_learns: bool = False, **changes: Any
 ) -> dict[str, Any]:
     """A model trained and measured; arguments as of :func:`make_model`."""
-    settings = CROSS.TRAINING if design == "cross-attention" else COURSE.TRAINING
+    settings = training_settings(design)
     settings = dataclasses.replace(settings, seed=seed, steps=steps or settings.steps)
     model, tokenizer = make_model(design, seed, decoder, **changes)
     text = {} if decoder == "new" else {"text before": SIX.told(model.language_model, tokenizer)}
@@ -78,16 +88,17 @@ def trained(
     history = train(model, make_batches(model, tokenizer, settings), COURSE.loss, settings, progress=False)
     if text:
         text["text after"] = SIX.told(model.language_model, tokenizer)
+    test_seed = TEST_SEEDS["unified" if design == "unified" else "cross-attention"]
     gates = {name: round(value.item(), 3) for name, value in model.named_parameters() if name.endswith("_gate")}
     return {
-        **COURSE.measure(model, tokenizer, "test", N, TEST_SEEDS[design]),
-        "held-out pairs": COURSE.measure(model, tokenizer, "held_out", N, TEST_SEEDS[design]),
+        **COURSE.measure(model, tokenizer, "test", N, test_seed),
+        "held-out pairs": COURSE.measure(model, tokenizer, "held_out", N, test_seed),
         "steps": settings.steps,
         "seconds": round(history.seconds, 1),
         "threads": torch.get_num_threads(),
         "trainable": trainable,
         "total": total,
-        "image_tokens": model.config.unified.image_tokens if design == "cross-attention" else model.image_tokens,
+        "image_tokens": model.image_tokens if design == "unified" else model.visual_tokens,
         **({"gates": gates} if gates else {}),
         **text,
     }
@@ -156,6 +167,34 @@ def costs() -> dict[str, Any]:
     return found
 
 
+def training_bytes(model: Model, batch: Packed, settings: TrainingConfig) -> dict[str, int]:
+    """What a training step holds in memory at its fullest, in bytes: ``weights``, ``gradients``, what the ``optimizer`` keeps of those that
+    learn, and ``activations``: what the forward pass leaves for the backward pass, each storage once, the weights themselves apart.
+    """
+    weights, kept = {weight.untyped_storage().data_ptr() for weight in (*model.parameters(), *model.buffers())}, {}
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        loss, _ = COURSE.loss(model, batch)  # what is noted lives as long as this does
+    loss.backward()
+    optimizers, state = make_optimizers(model, settings), 0
+    for optimizer in optimizers.values():
+        optimizer.step()
+        state += sum(value.nbytes for each in optimizer.state.values() for value in each.values() if torch.is_tensor(value))
+    gradients = sum(weight.grad.nbytes for weight in model.parameters() if weight.grad is not None)
+    return {
+        "weights": sum(weight.nbytes for weight in model.parameters()),
+        "gradients": gradients,
+        "optimizer": state,
+        "activations": sum(kept.values()),
+    }
+
+
 # ---- the runs, the most important first --------------------------------------------------------------------------------
 
 BOTH = ("unified", "cross-attention")
@@ -179,6 +218,10 @@ RUNS: dict[str, Callable[[], dict[str, Any]]] = {
         for layer in (1, 0)
     },
     "cross-attention, with the MLP, seed 0": partial(swap, "cross-attention", cross_mlp=True),
+    **{f"hybrid, seed {seed}": partial(trained, "hybrid", seed) for seed in range(3)},
+    "hybrid, half as long, seed 0": partial(swap, "hybrid"),
+    "hybrid, 16 tokens beside, seed 0": partial(swap, "hybrid", merge=1),
+    "cross-attention, before all layers, in full, seed 0": partial(trained, "cross-attention", cross_before=(0, 1, 2)),
 }
 
 if __name__ == "__main__":
