@@ -221,6 +221,10 @@ RUNS: dict[str, Callable[[], dict[str, Any]]] = {
     **{f"hybrid, seed {seed}": partial(trained, "hybrid", seed) for seed in range(3)},
     "hybrid, half as long, seed 0": partial(swap, "hybrid"),
     "hybrid, 16 tokens beside, seed 0": partial(swap, "hybrid", merge=1),
+    **{
+        f"cross-attention, before layer 1 alone, in full, seed {seed}": partial(trained, "cross-attention", seed, cross_before=(0,))
+        for seed in range(3)
+    },
     "cross-attention, before all layers, in full, seed 0": partial(trained, "cross-attention", cross_before=(0, 1, 2)),
 }
 
