@@ -2,8 +2,9 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from support import largest_difference, randomise
-from tiny_llama_vision import FOUR, IMAGE, ONE, TALL, TILE, TWO, WIDE, batch, inputs_of, theirs
+from tiny_llama_vision import FOUR, IMAGE, ONE, TALL, TILE, TWO, WIDE, batch, inputs_of, picture, theirs
 from torchvision.transforms.v2.functional import to_pil_image
 from transformers import DynamicCache
 from transformers.models.mllama.modeling_mllama import _prepare_cross_attention_mask
@@ -26,9 +27,16 @@ from minimllm.packing import pack, packed_loss
 REFERENCES = ["meta", "transformers"]
 CASES = {
     "one picture": batch(("tIttt", [FOUR])),
+    "four tiles in a row": batch(("tIt", [WIDE])),
+    "four tiles in a column": batch(("tIt", [TALL])),
+    "one pixel": batch(("ItI", [picture(1, 1), picture(1, 1, seed=1)])),
+    "a line of pixels": batch(("tIt", [picture(1, 500)])),
+    "text before the picture": batch(("tttttIt", [TWO])),
     "the picture last": batch(("ttI", [TWO])),
+    "nothing but pictures": batch(("III", [ONE, TWO, FOUR])),
     "three pictures": batch(("tItItIt", [ONE, FOUR, TWO])),
     "pictures side by side": batch(("ItIIt", [TALL, TWO, ONE])),
+    "twice two side by side": batch(("tIItII", [TWO, TALL, FOUR, ONE])),
     "a mixed batch": batch(("tt", []), ("tItt", [FOUR]), ("tItttItt", [TWO, ONE]), side="left"),
     "text alone": batch(("tttt", []), ("tt", []), side="left"),
 }
@@ -55,6 +63,9 @@ def test_writing_equals_the_reference_with_and_without_the_cache(pairs, case, re
         steps = [ours(ids, tiles, mask, cache, only_last=True)]
         for token in written.sequences[:, ids.shape[1] : -1].T:
             steps.append(ours(token[:, None], cache=cache))
+        length = written.sequences.shape[1] - 1
+        whole = ours(written.sequences[:, :-1], tiles, F.pad(mask, (0, length - ids.shape[1]), value=1))
+    assert largest_difference(whole[:, ids.shape[1] - 1 :], torch.stack(written.logits, dim=1)) < 1e-5, "read at once, without the cache"
     for got, expected in zip(steps, written.logits, strict=True):
         assert largest_difference(got[:, 0], expected) < 1e-5
 

@@ -89,7 +89,22 @@ def test_the_eight_arrangements_in_the_models_order():
     assert arrangements() == [(1, 1), (1, 2), (1, 3), (1, 4), (2, 1), (2, 2), (3, 1), (4, 1)]
 
 
-SIZES = [(1, 1), (TILE, TILE), (TILE + 1, TILE + 1), (500, 1), (1, 500), (3, 70), (10, 22), (64, 16), (48, 90), (33, 31), (15, 16), (2, 3)]
+SIZES = [
+    (1, 1),
+    (TILE, TILE),
+    (TILE + 1, TILE + 1),
+    (500, 1),
+    (1, 500),
+    (3, 70),
+    (3, 700),
+    (10, 22),
+    (10, 224),
+    (64, 16),
+    (48, 90),
+    (33, 31),
+    (15, 16),
+    (2, 3),
+]
 
 
 @pytest.mark.parametrize("tile_size", [TILE, 20])
