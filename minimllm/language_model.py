@@ -194,17 +194,23 @@ class LanguageModel(nn.Module):
             cls, config, folder, WEIGHT_NAMES, dtype, device, copies={"lm_head.weight": "tokens.weight"} if config.tied else None
         )
 
-    def save_pretrained(self, folder: str | PathLike, tokenizer: Tokenizer | None = None) -> Path:
+    def save_pretrained(
+        self, folder: str | PathLike, tokenizer: Tokenizer | None = None, max_shard_size: int | str = saving.SHARD_SIZE
+    ) -> Path:
         """Write a folder that ``LlamaForCausalLM`` opens, with equal logits.
 
         Args:
             folder: where to; a folder written so before is replaced.
             tokenizer: the model's own, which ``AutoTokenizer`` then opens.
+            max_shard_size: of a file of weights, such as ``"5GB"``, or in bytes; larger ones are divided
+                (:func:`~minimllm.saving.write_weights`).
 
         Raises:
             ValueError: an option that transformers cannot express, by name; and what :func:`~minimllm.saving.save` refuses.
         """
-        return saving.save(folder, self, config_to_transformers(self.config), WEIGHT_NAMES, tokenizer=tokenizer)
+        return saving.save(
+            folder, self, config_to_transformers(self.config), WEIGHT_NAMES, tokenizer=tokenizer, max_shard_size=max_shard_size
+        )
 
 
 DECODER_NAMES = {
