@@ -97,32 +97,56 @@ def test_turns_with_new_pictures_equal_one_reading(pairs, chunks, side):
             assert largest_difference(got[real], ours(ids, tiles, mask)[real]) < 1e-5
 
 
+def turns_of_transformers(other, turns):
+    """Logits of several turns with one cache; a turn is ids, tiles and what the ids see of all places for pictures so far."""
+    past, parts = DynamicCache(config=other.config.get_text_config()), []
+    for ids, tiles, seen in turns:
+        inputs = {name: getattr(tiles, name) for name in ("pixel_values", "aspect_ratio_ids", "aspect_ratio_mask")}
+        states = other.model.multi_modal_projector(other.model.vision_model(**inputs).last_hidden_state)
+        bias, rows_mask = _prepare_cross_attention_mask(seen.long(), 17, torch.float32)
+        language = other.model.language_model(
+            input_ids=ids,
+            cross_attention_states=states.reshape(len(ids), -1, 32),
+            cross_attention_mask=bias,
+            full_text_row_masked_out_mask=rows_mask,
+            past_key_values=past,
+            use_cache=True,
+        )
+        parts.append(other.lm_head(language.last_hidden_state))
+    return torch.cat(parts, dim=1)
+
+
 @pytest.mark.parametrize("reference", REFERENCES)
 def test_a_later_turn_with_a_new_picture_equals_that_of_transformers(pairs, reference):
     other, ours = pairs[reference]
     rows = [("tItttIt", [TWO, FOUR])]
     ids, _, tiles = batch(*rows)
-    got, _ = in_chunks(ours, rows, [4, 3])
-    visible = cross_attention_mask(ids, tiles.num_tiles, IMAGE).long()
-    past, parts = DynamicCache(config=other.config.get_text_config()), []
+    seen = cross_attention_mask(ids, tiles.num_tiles, IMAGE)
+    turns = [(ids[:, :4], prepare_tiles([[TWO]], TILE), seen[:, :4, :1]), (ids[:, 4:], prepare_tiles([[FOUR]], TILE), seen[:, 4:])]
     with torch.no_grad():
-        for part, picture, seen in ((ids[:, :4], TWO, visible[:, :4, :1]), (ids[:, 4:], FOUR, visible[:, 4:])):
-            new = prepare_tiles([[picture]], TILE)
-            names = ("pixel_values", "aspect_ratio_ids", "aspect_ratio_mask")
-            inputs = {name: getattr(new, name) for name in names}
-            states = other.model.vision_model(**inputs).last_hidden_state
-            states = other.model.multi_modal_projector(states).flatten(0, 2).reshape(1, -1, 32)
-            bias, rows_mask = _prepare_cross_attention_mask(seen, 17, torch.float32)
-            language = other.model.language_model(
-                input_ids=part,
-                cross_attention_states=states,
-                cross_attention_mask=bias,
-                full_text_row_masked_out_mask=rows_mask,
-                past_key_values=past,
-                use_cache=True,
-            )
-            parts.append(other.lm_head(language.last_hidden_state))
-    assert largest_difference(got, torch.cat(parts, dim=1)) < 1e-5
+        got, _ = in_chunks(ours, rows, [4, 3])
+        assert largest_difference(got, turns_of_transformers(other, turns)) < 1e-5
+
+
+@pytest.mark.parametrize("reference", REFERENCES)
+def test_a_later_turn_of_a_mixed_batch_equals_that_of_transformers(pairs, reference):
+    """One picture and then two, beside two and then one: in both turns a row has a place without picture."""
+    other, ours = pairs[reference]
+    rows = [("tItttIIt", [TWO, FOUR, ONE]), ("tIItttIt", [ONE, TALL, TWO])]
+    ids, _, tiles = batch(*rows)
+    seen = cross_attention_mask(ids, tiles.num_tiles, IMAGE)
+    nothing = torch.zeros_like(seen[0, :, 0])
+    places = torch.stack(
+        [
+            torch.stack([seen[0, :, 0], nothing, seen[0, :, 1], seen[0, :, 2]], dim=1),
+            torch.stack([seen[1, :, 0], seen[1, :, 1], seen[1, :, 2], nothing], dim=1),
+        ]
+    )
+    first, second = prepare_tiles([[TWO], [ONE, TALL]], TILE), prepare_tiles([[FOUR, ONE], [TWO]], TILE)
+    turns = [(ids[:, :4], first, places[:, :4, :2]), (ids[:, 4:], second, places[:, 4:])]
+    with torch.no_grad():
+        got, _ = in_chunks(ours, rows, [4, 4])
+        assert largest_difference(got, turns_of_transformers(other, turns)) < 1e-5
 
 
 @pytest.mark.parametrize("side", ["left", "right"])

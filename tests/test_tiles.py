@@ -160,6 +160,49 @@ def test_every_mode(mode):
     assert_equal(prepare_tiles([[image]], TILE), expected)
 
 
+def with_transparency(mode, value):
+    image = of_mode(mode)
+    image.info["transparency"] = value
+    return image
+
+
+ODD = {
+    "a palette in which every colour has its own transparency": lambda: with_transparency("P", bytes([0, 128, 255] * 20)),
+    "grey with a transparent shade": lambda: with_transparency("L", 7),
+    "black and white with transparent black": lambda: with_transparency("1", 0),
+    "sixteen bits with a transparent shade": lambda: with_transparency("I;16", 7),
+    "whole numbers below 0 and above 255": lambda: Image.fromarray(np.arange(-300, 300, dtype=np.int32).reshape(20, 30)),
+    "fractions below 0 and above 255": lambda: Image.fromarray(np.linspace(-300, 600, 600, dtype=np.float32).reshape(20, 30)),
+    "a JPEG opened at a smaller size in grey": lambda: draft(Image.open(io.BytesIO(encoded(noise(200, 300), "JPEG")))),
+}
+
+
+def draft(image):
+    image.draft("L", (100, 100))
+    return image
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_pictures_that_are_odd_in_their_mode(name):
+    assert_equal(prepare_tiles([[ODD[name]()]], TILE), theirs([[ODD[name]()]]))
+
+
+# What each kind of file can hold; read again, some of it has another mode.
+HELD = {
+    "PNG": ["1", "L", "LA", "P", "P with transparency", "RGB", "RGB with a transparent colour", "RGBA", "I;16"],
+    "TIFF": ["1", "L", "LA", "P", "RGB", "RGBA", "I;16", "CMYK", "F"],
+    "WEBP": ["L", "RGB", "RGBA"],
+    "GIF": ["1", "L", "P", "P with transparency", "RGB", "RGBA"],
+    "JPEG": ["1", "L", "RGB", "CMYK"],
+}
+
+
+@pytest.mark.parametrize("kind, mode", [(kind, mode) for kind, modes in HELD.items() for mode in modes])
+def test_pictures_as_files_hold_them(kind, mode):
+    file = encoded(of_mode(mode), kind)
+    assert_equal(prepare_tiles([[Image.open(io.BytesIO(file))]], TILE), theirs([[Image.open(io.BytesIO(file))]]))
+
+
 def test_what_is_transparent_lies_on_white_and_filling_is_black():
     mean, std = torch.tensor(MEAN), torch.tensor(STD)
     tiles = prepare_tiles([[Image.new("RGBA", (20, 20), (9, 9, 9, 0))]], TILE)
