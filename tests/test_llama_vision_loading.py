@@ -40,14 +40,17 @@ def rewrite(folder, part=None, **changes):
     path.write_text(json.dumps(values))
 
 
-def test_loss_and_all_gradients_equal_those_of_transformers(model, folder):
-    ours = LlamaVision.from_pretrained(folder, reference="transformers")
+@pytest.mark.parametrize("reference", ["meta", "transformers"])
+def test_loss_and_all_gradients_equal_those_of_the_reference(folder, reference):
+    ours, model = LlamaVision.from_pretrained(folder, reference=reference), theirs(reference)
     ids, mask, tiles = batch(*ROWS)
     labels = ids.masked_fill((ids == IMAGE) | (mask == 0), -100)
-    model.zero_grad()
-    model(**inputs_of(ids, mask, tiles), labels=labels).loss.backward()
+    expected = model(**inputs_of(ids, mask, tiles), labels=labels).loss
+    expected.backward()
     logits = ours(ids, tiles, mask)
-    torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten()).backward()
+    loss = torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
+    loss.backward()
+    assert abs(loss.item() - expected.item()) < 1e-5
     names, others = weight_names(ours.config), dict(model.named_parameters())
     compared = 0
     for name, parameter in ours.named_parameters():
