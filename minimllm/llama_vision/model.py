@@ -146,6 +146,8 @@ class LlamaVision(nn.Module):
     ) -> "LlamaVision":
         """Load a folder (or hub name) written by ``MllamaForConditionalGeneration.save_pretrained``.
 
+        Weights in the layout of Meta's own files go through :func:`~minimllm.llama_vision.meta.from_meta`.
+
         Args:
             folder: the folder, with ``config.json`` and safetensors, or the name of a repository on the Hugging Face hub.
             dtype: of the weights; ``None`` keeps the files'.
