@@ -218,14 +218,13 @@ RUNS: dict[str, Callable[[], dict[str, Any]]] = {
         for layer in (1, 0)
     },
     "cross-attention, with the MLP, seed 0": partial(swap, "cross-attention", cross_mlp=True),
-    **{f"hybrid, seed {seed}": partial(trained, "hybrid", seed) for seed in range(3)},
     "hybrid, half as long, seed 0": partial(swap, "hybrid"),
     "hybrid, 16 tokens beside, seed 0": partial(swap, "hybrid", merge=1),
     **{
-        f"cross-attention, before layer 1 alone, in full, seed {seed}": partial(trained, "cross-attention", seed, cross_before=(0,))
-        for seed in range(3)
+        f"cross-attention, before {name}, in full, seed 0": partial(trained, "cross-attention", cross_before=before)
+        for name, before in {"layer 1 alone": (0,), "layers 1 and 3": (0, 2), "all layers": (0, 1, 2)}.items()
     },
-    "cross-attention, before all layers, in full, seed 0": partial(trained, "cross-attention", cross_before=(0, 1, 2)),
+    **{f"hybrid, seed {seed}": partial(trained, "hybrid", seed) for seed in range(3)},
 }
 
 if __name__ == "__main__":
