@@ -124,7 +124,8 @@ class LanguageModel(nn.Module):
         cache: Cache | None = None,
         attend: Bool[Tensor, "..."] | None = None,
         positions: Num[Tensor, "..."] | None = None,
-    ) -> Float[Tensor, "batch length dim"]:
+        places: tuple[Tensor, Tensor] | None = None,
+    ) -> Float[Tensor, "*places dim"]:
         """Embeddings through all blocks and the final norm.
 
         Args:
@@ -134,16 +135,18 @@ class LanguageModel(nn.Module):
             attend: True = may attend, broadcasting to ``(batch, heads, length, keys)``, in place of the causal mask with padding.
             positions: of the tokens in ``x``, ``(length,)`` or ``(batch, length)``; ``None``: counted on from the cache, padding included.
                 Only their differences matter.
+            places: ``(rows, places)`` of the tokens whose output is wanted; ``None``: all.
 
         Returns:
-            ``(batch, length, dim)``.
+            ``(batch, length, dim)``, or ``(n, dim)`` of ``n`` places.
 
         Raises:
             ValueError: more tokens than ``context_length``.
         """
         attend, rotary = self.prepare(x, mask, cache, attend, positions)
         for index, block in enumerate(self.blocks):
-            x = block(x, attend, rotary, cache.layers[index] if cache else None)
+            asked = places if index == len(self.blocks) - 1 else None
+            x = block(x, attend, rotary, cache.layers[index] if cache else None, asked)
         return self.norm(x)
 
     def logits(self, x: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch vocab"]:

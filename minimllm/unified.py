@@ -151,11 +151,10 @@ class UnifiedMLLM(nn.Module):
         x = self.embed(ids, images, features)
         attend, rotary = self.prepare(x, ids, mask, cache, segments)
         for index, block in enumerate(decoder.blocks):
-            x = block(x, attend, rotary, cache.layers[index] if cache else None)
+            asked = places if index == len(decoder.blocks) - 1 else None
+            x = block(x, attend, rotary, cache.layers[index] if cache else None, asked)
         x = decoder.norm(x)
-        if places is not None:
-            return decoder.logits(x[places])
-        return decoder.logits(x[:, -1:] if only_last else x)
+        return decoder.logits(x[:, -1:] if only_last and places is None else x)
 
     def picture_inputs(self, images: Any) -> dict[str, Tensor]:
         """Pictures as the model takes them, from floats in [0, 1] of any size or Pillow pictures: ``model(ids, **picture_inputs)``."""
