@@ -220,9 +220,11 @@ RUNS: dict[str, Callable[[], dict[str, Any]]] = {
     "cross-attention, with the MLP, seed 0": partial(swap, "cross-attention", cross_mlp=True),
     "hybrid, half as long, seed 0": partial(swap, "hybrid"),
     "hybrid, 16 tokens beside, seed 0": partial(swap, "hybrid", merge=1),
+    "cross-attention, before layers 1 and 3, seed 0": partial(swap, "cross-attention", cross_before=(0, 2)),
+    "cross-attention, before layer 1 alone, in full, seed 0": partial(trained, "cross-attention", cross_before=(0,)),
     **{
-        f"cross-attention, before {name}, in full, seed 0": partial(trained, "cross-attention", cross_before=before)
-        for name, before in {"layer 1 alone": (0,), "layers 1 and 3": (0, 2), "all layers": (0, 1, 2)}.items()
+        f"cross-attention, before layers 1 and 3, in full, seed {seed}": partial(trained, "cross-attention", seed, cross_before=(0, 2))
+        for seed in range(3)
     },
     **{f"hybrid, seed {seed}": partial(trained, "hybrid", seed) for seed in range(2)},
     "unified, frozen decoder, four times as long, seed 0": partial(trained, "unified", decoder="frozen", steps=COURSE.SHIPPED_STEPS),
