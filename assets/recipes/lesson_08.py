@@ -221,6 +221,12 @@ RUNS: dict[str, Callable[[], dict[str, Any]]] = {
     "hybrid, half as long, seed 0": partial(swap, "hybrid"),
     "hybrid, 16 tokens beside, seed 0": partial(swap, "hybrid", merge=1),
     "cross-attention, before layers 1 and 3, seed 0": partial(swap, "cross-attention", cross_before=(0, 2)),
+    **{
+        f"cross-attention, before layers 1 and 3, 500 steps, seed {seed}": partial(
+            trained, "cross-attention", seed, steps=500, cross_before=(0, 2)
+        )
+        for seed in range(3)
+    },
     "cross-attention, before layer 1 alone, in full, seed 0": partial(trained, "cross-attention", cross_before=(0,)),
     **{
         f"cross-attention, before layers 1 and 3, in full, seed {seed}": partial(trained, "cross-attention", seed, cross_before=(0, 2))
