@@ -43,7 +43,7 @@ def test_left_over_tiles_are_drawn_only_where_asked_for():
 def test_tiles_of_several_pictures_are_equally_large_and_stay_apart():
     shapes = [(30, 30), (42, 64), (40, 150), (30, 190), (64, 42), (108, 192), (150, 40), (190, 30)]
     figure = figures.tilings({str(shape): torch.rand(3, *shape) for shape in shapes}, 56)
-    assert [axes.get_title().split("\n")[1] for axes in figure.axes] == [
+    assert [axes.get_title("left").split("\n")[1] for axes in figure.axes] == [
         f"id {number}: {rows} × {columns}" for number, (rows, columns) in enumerate(arrangements(), start=1)
     ]
     figure.canvas.draw()
