@@ -130,9 +130,15 @@ class DecoderBlock(nn.Module):
         mask: Bool[Tensor, "..."] | None = None,
         rotary: Rotary | None = None,
         cache: KeyValueCache | None = None,
-    ) -> Float[Tensor, "batch length dim"]:
-        """``(batch, length, dim)`` -> the same shape; arguments as of :class:`~minimllm.attention.Attention`."""
+        places: tuple[Tensor, Tensor] | None = None,
+    ) -> Float[Tensor, "*places dim"]:
+        """``(batch, length, dim)`` -> the same shape; arguments as of :class:`~minimllm.attention.Attention`.
+
+        With ``places``, ``(rows, places)`` of ``n`` tokens, -> ``(n, dim)``: what the last block makes of a token is read there alone,
+        so its MLP, which is most of its work, can leave out those that nobody asks for.
+        """
         x = x + self.attention(self.attention_norm(x), mask=mask, rotary=rotary, cache=cache)
+        x = x if places is None else x[places]
         return x + self.mlp(self.mlp_norm(x))
 
 

@@ -163,11 +163,10 @@ class CrossAttentionMLLM(nn.Module):
             if index in self.config.cross_before:
                 number = self.config.cross_before.index(index)
                 x = self.cross_blocks[number](x, context, visible, cache.pictures["layers"][number] if cache else None)
-            x = block(x, attend, rotary, cache.layers[index] if cache else None)
+            asked = places if index == len(decoder.blocks) - 1 else None
+            x = block(x, attend, rotary, cache.layers[index] if cache else None, asked)
         x = decoder.norm(x)
-        if places is not None:
-            return decoder.logits(x[places])
-        return decoder.logits(x[:, -1:] if only_last else x)
+        return decoder.logits(x[:, -1:] if only_last and places is None else x)
 
     def _context(self, is_image: Tensor, features: Tensor | None) -> Float[Tensor, "batch keys dim"] | None:
         """The tokens of the pictures row by row; a row with fewer pictures than others has zeros behind, which nothing sees."""

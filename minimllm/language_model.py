@@ -124,7 +124,8 @@ class LanguageModel(nn.Module):
         cache: Cache | None = None,
         attend: Bool[Tensor, "..."] | None = None,
         positions: Num[Tensor, "..."] | None = None,
-    ) -> Float[Tensor, "batch length dim"]:
+        places: tuple[Tensor, Tensor] | None = None,
+    ) -> Float[Tensor, "*places dim"]:
         """Embeddings through all blocks and the final norm.
 
         Args:
@@ -134,16 +135,18 @@ class LanguageModel(nn.Module):
             attend: True = may attend, broadcasting to ``(batch, heads, length, keys)``, in place of the causal mask with padding.
             positions: of the tokens in ``x``, ``(length,)`` or ``(batch, length)``; ``None``: counted on from the cache, padding included.
                 Only their differences matter.
+            places: ``(rows, places)`` of the tokens whose output is wanted; ``None``: all.
 
         Returns:
-            ``(batch, length, dim)``.
+            ``(batch, length, dim)``, or ``(n, dim)`` of ``n`` places.
 
         Raises:
             ValueError: more tokens than ``context_length``.
         """
         attend, rotary = self.prepare(x, mask, cache, attend, positions)
         for index, block in enumerate(self.blocks):
-            x = block(x, attend, rotary, cache.layers[index] if cache else None)
+            asked = places if index == len(self.blocks) - 1 else None
+            x = block(x, attend, rotary, cache.layers[index] if cache else None, asked)
         return self.norm(x)
 
     def logits(self, x: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch vocab"]:
@@ -194,17 +197,23 @@ class LanguageModel(nn.Module):
             cls, config, folder, WEIGHT_NAMES, dtype, device, copies={"lm_head.weight": "tokens.weight"} if config.tied else None
         )
 
-    def save_pretrained(self, folder: str | PathLike, tokenizer: Tokenizer | None = None) -> Path:
+    def save_pretrained(
+        self, folder: str | PathLike, tokenizer: Tokenizer | None = None, max_shard_size: int | str = saving.SHARD_SIZE
+    ) -> Path:
         """Write a folder that ``LlamaForCausalLM`` opens, with equal logits.
 
         Args:
             folder: where to; a folder written so before is replaced.
             tokenizer: the model's own, which ``AutoTokenizer`` then opens.
+            max_shard_size: of a file of weights, such as ``"5GB"``, or in bytes; larger ones are divided
+                (:func:`~minimllm.saving.write_weights`).
 
         Raises:
             ValueError: an option that transformers cannot express, by name; and what :func:`~minimllm.saving.save` refuses.
         """
-        return saving.save(folder, self, config_to_transformers(self.config), WEIGHT_NAMES, tokenizer=tokenizer)
+        return saving.save(
+            folder, self, config_to_transformers(self.config), WEIGHT_NAMES, tokenizer=tokenizer, max_shard_size=max_shard_size
+        )
 
 
 DECODER_NAMES = {

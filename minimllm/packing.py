@@ -173,8 +173,8 @@ def scored_logits(model: nn.Module, batch: Packed) -> tuple[Float[Tensor, "score
     where = rows, predecessors(batch.segments)[rows, places]
     if model.image_token_id is None:
         x = model.tokens(batch.ids)
-        x = model.decode(x, attend=segment_mask(batch.segments), positions=segment_positions(batch.segments))
-        return model.logits(x[where]), (rows, places)
+        x = model.decode(x, attend=segment_mask(batch.segments), positions=segment_positions(batch.segments), places=where)
+        return model.logits(x), (rows, places)
     logits = model(batch.ids, batch.images, segments=batch.segments, features=batch.features, places=where)
     return logits, (rows, places)
 

@@ -1,6 +1,6 @@
 """From pictures of any size to what an image encoder was trained on: resize, crop, normalise, with torchvision."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Float
@@ -39,7 +39,8 @@ def preprocess(
         ``(batch, channels, image_size, image_size)``.
 
     Raises:
-        ValueError: no images, tensors that are no floats in [0, 1] (or NaN), a number of channels that mean and std do not have.
+        ValueError: no images, tensors that are no floats in [0, 1] (or NaN), a number of channels that mean and std do not have, and
+            pictures that :func:`decode` refuses.
     """
     if isinstance(images, Tensor):
         return normalise(fit(check_range(images, len(mean)), image_size).clamp(0, 1), mean, std)
@@ -50,8 +51,34 @@ def preprocess(
     mode = {1: "L", 3: "RGB"}.get(len(mean))
     if mode is None:
         raise ValueError(f"Pillow pictures become grey or RGB, and this model takes {len(mean)} channels; give a tensor")
-    tensors = [transforms.to_dtype(transforms.to_image(fit(p.convert(mode), image_size)), torch.float32, scale=True) for p in pictures]
+    pictures = [decode(picture, f"picture {number}", lambda whole: whole.convert(mode)) for number, picture in enumerate(pictures)]
+    tensors = [transforms.to_dtype(transforms.to_image(fit(picture, image_size)), torch.float32, scale=True) for picture in pictures]
     return normalise(torch.stack(tensors), mean, std)
+
+
+def decode(picture: Image.Image, where: str, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
+    """The picture, decoded to its end and converted.
+
+    Args:
+        where: where it stands in the batch, for messages, which name its file as well.
+        convert: to the mode that is wanted.
+
+    Raises:
+        ValueError: a picture of 0 pixels, an animation, a file that cannot be read to its end.
+    """
+    name = f"{where} ({picture.filename})" if getattr(picture, "filename", None) else where
+    if 0 in picture.size:
+        raise ValueError(f"{name} has {picture.height} x {picture.width} pixels; each side needs 1 pixel or more")
+    try:
+        # A camera's MPO file is one photograph with previews, and no animation.
+        frames = 1 if picture.format == "MPO" else getattr(picture, "n_frames", 1)
+        picture.load()
+        converted = convert(picture)
+    except Exception as error:  # the decoders raise many kinds
+        raise ValueError(f"{name} cannot be read to its end: {error}") from error
+    if frames > 1:
+        raise ValueError(f"{name} is an animation of {frames} frames; choose one: picture.seek(number), then picture.copy()")
+    return converted
 
 
 def fit(image, image_size: int):

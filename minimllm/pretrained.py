@@ -25,6 +25,9 @@ Model = TypeVar("Model", bound=nn.Module)
 # Buffers that older files carry and no model needs: they are computed afresh.
 STALE_BUFFERS = re.compile(r"(.*\.)?(position_ids|rotary_emb\.inv_freq)$")
 
+# Files whose reading could run what is in them.
+PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"}
+
 
 def resolve(folder: str | PathLike) -> Path:
     """The local folder of a checkpoint; a name like ``openai/clip-vit-base-patch32`` is fetched from the hub, or found in its cache.
@@ -141,7 +144,7 @@ def weight_files(folder: Path) -> list[Path]:
     if single.exists():
         return [single]
     if not index.exists():
-        pickles = [path.name for path in folder.iterdir() if path.suffix in {".bin", ".pt", ".pth", ".ckpt"}]
+        pickles = [path.name for path in folder.iterdir() if path.suffix in PICKLES]
         hint = f" ({', '.join(sorted(pickles))} would have to be unpickled, which runs what is in it: convert it)" if pickles else ""
         raise ValueError(f"{folder} holds neither {single.name} nor {index.name}{hint}")
     shards = read_json(index).get("weight_map")
@@ -150,6 +153,8 @@ def weight_files(folder: Path) -> list[Path]:
     for name in shards.values():
         if ".." in re.split(r"[/\\]", name) or PurePosixPath(name).is_absolute() or PureWindowsPath(name).drive:
             raise ValueError(f"{index} names the shard {name!r}, which leads outside the folder; refused")
+        if not name.endswith(".safetensors"):
+            raise ValueError(f"{index} names the shard {name!r}; expected a .safetensors file, since nothing is unpickled: convert it")
     return [folder / name for name in sorted(set(shards.values()))]
 
 

@@ -5,6 +5,7 @@ The names come from the tables by which the same folders are read; what transfor
 
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -21,6 +22,8 @@ from minimllm.pretrained import WeightNames, file_names
 # All that such a folder may hold. A folder with anything else in it was not written by this module, and is not replaced.
 FILES = ("config.json", "generation_config.json", "model.safetensors", "preprocessor_config.json", "processor_config.json")
 FILES += ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
+INDEX, SHARD = "model.safetensors.index.json", re.compile(r"model-\d{5}-of-\d{5}\.safetensors")
+SHARD_SIZE = "5GB"  # the limit of the Hugging Face hub's own library: a file of such a size can be fetched again if it breaks off
 
 
 @contextmanager
@@ -55,6 +58,30 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     path.chmod(0o644)  # the library lets its owner alone read it
 
 
+def write_weights(folder: Path, tensors: Mapping[str, Tensor], max_shard_size: int | str) -> None:
+    """``model.safetensors``; or, where that would be larger, shards that are not, and the index that says which of them has which tensor.
+
+    No tensor is divided: one that is larger by itself is a shard of its own.
+
+    Raises:
+        ValueError: a size that is neither a number of bytes nor one with its unit.
+    """
+    from huggingface_hub import split_torch_state_dict_into_shards
+
+    written = isinstance(max_shard_size, str) and re.fullmatch(r"[1-9]\d*[KMGT]B", max_shard_size)
+    if not written and (type(max_shard_size) is not int or max_shard_size < 1):
+        raise ValueError(f"max_shard_size must be a size such as '5GB', or a number of bytes; got {max_shard_size!r}")
+    split = split_torch_state_dict_into_shards(dict(tensors), max_shard_size=max_shard_size)
+    for file, names in split.filename_to_tensors.items():
+        write_tensors(folder / file, {name: tensors[name] for name in names})
+    if split.is_sharded:
+        write_json(folder / INDEX, {"metadata": split.metadata, "weight_map": split.tensor_to_filename})
+
+
+def was_written_here(name: str) -> bool:
+    return name in (*FILES, INDEX) or SHARD.fullmatch(name) is not None
+
+
 def save(
     folder: str | PathLike,
     model: nn.Module,
@@ -67,6 +94,7 @@ def save(
     preprocessor: Mapping[str, Any] | None = None,
     processor: Mapping[str, Any] | None = None,
     tokenizer: Any = None,
+    max_shard_size: int | str = SHARD_SIZE,
 ) -> Path:
     """Write a folder that transformers opens, whole or not at all; one that was written so before is replaced.
 
@@ -81,15 +109,17 @@ def save(
         preprocessor: of ``preprocessor_config.json``.
         processor: of ``processor_config.json``, which says how pictures and texts are put together; written if there is a tokenizer.
         tokenizer: the course's own; ``tokenizer.json`` and ``tokenizer_config.json``, which ``AutoTokenizer`` opens.
+        max_shard_size: see :func:`write_weights`.
 
     Returns:
         The folder.
 
     Raises:
-        ValueError: a folder that holds other things, a file in its place, weights of several dtypes or without values.
+        ValueError: a folder that holds other things, a file in its place, weights of several dtypes or without values, a
+            size that is none.
     """
     folder = Path(folder)
-    others = [] if not folder.is_dir() else sorted(path.name for path in folder.iterdir() if path.name not in FILES)
+    others = [] if not folder.is_dir() else sorted(path.name for path in folder.iterdir() if not was_written_here(path.name))
     if others or (folder.exists() and not folder.is_dir()):
         what = f"holds {', '.join(others[:3])}" if others else "is a file"
         raise ValueError(f"{str(folder)!r} {what}; name a new folder, or one that holds nothing but a saved model")
@@ -110,7 +140,7 @@ def save(
             write_json(unfinished / "tokenizer_config.json", tokenizer.transformers_config())
             if processor is not None:
                 write_json(unfinished / "processor_config.json", processor)
-        write_tensors(unfinished / "model.safetensors", tensors)
+        write_weights(unfinished, tensors, max_shard_size)
     return folder
 
 

@@ -151,11 +151,10 @@ class UnifiedMLLM(nn.Module):
         x = self.embed(ids, images, features)
         attend, rotary = self.prepare(x, ids, mask, cache, segments)
         for index, block in enumerate(decoder.blocks):
-            x = block(x, attend, rotary, cache.layers[index] if cache else None)
+            asked = places if index == len(decoder.blocks) - 1 else None
+            x = block(x, attend, rotary, cache.layers[index] if cache else None, asked)
         x = decoder.norm(x)
-        if places is not None:
-            return decoder.logits(x[places])
-        return decoder.logits(x[:, -1:] if only_last else x)
+        return decoder.logits(x[:, -1:] if only_last and places is None else x)
 
     def picture_inputs(self, images: Any) -> dict[str, Tensor]:
         """Pictures as the model takes them, from floats in [0, 1] of any size or Pillow pictures: ``model(ids, **picture_inputs)``."""
@@ -186,7 +185,9 @@ class UnifiedMLLM(nn.Module):
         copies = dict.fromkeys(heads, "language_model.tokens.weight")
         return pretrained.load(cls, config, folder, WEIGHT_NAMES, dtype, device, shapes, unused, copies)
 
-    def save_pretrained(self, folder: str | PathLike, tokenizer: Tokenizer | None = None) -> Path:
+    def save_pretrained(
+        self, folder: str | PathLike, tokenizer: Tokenizer | None = None, max_shard_size: int | str = saving.SHARD_SIZE
+    ) -> Path:
         """Write a folder that ``LlavaForConditionalGeneration`` opens, with equal logits, and with a tokenizer ``AutoProcessor``.
 
         The file's image encoder ends at ``feature_layer``, whose output is then its last; the norm behind it, which transformers expects
@@ -195,6 +196,8 @@ class UnifiedMLLM(nn.Module):
         Args:
             folder: where to; a folder written so before is replaced.
             tokenizer: the model's own, which ``AutoTokenizer`` then opens.
+            max_shard_size: of a file of weights, such as ``"5GB"``, or in bytes; larger ones are divided
+                (:func:`~minimllm.saving.write_weights`).
 
         Raises:
             ValueError: a departure from LLaVA or another option that transformers cannot express, by name; and what
@@ -206,7 +209,7 @@ class UnifiedMLLM(nn.Module):
         pictures = clip_config.pictures_to_transformers(self.config, image.size[0])
         shapes, processor = clip.file_shapes("vision", image), processor_to_transformers(self.config)
         more = dict(shapes=shapes, added=added, preprocessor=pictures, processor=processor, tokenizer=tokenizer)
-        return saving.save(folder, self, values, WEIGHT_NAMES, **more)
+        return saving.save(folder, self, values, WEIGHT_NAMES, **more, max_shard_size=max_shard_size)
 
 
 @torch.no_grad()

@@ -37,6 +37,7 @@ CASES = {
     "nothing but pictures": batch(("III", [ONE, TWO, FOUR])),
     "three pictures among text": batch(("tIttItIttt", [ONE, FOUR, TWO])),
     "two pictures side by side": batch(("tIItt", [TWO, FOUR])),
+    "twice two side by side": batch(("tIItII", [TWO, TALL, FOUR, ONE])),
     "pictures alone and side by side": batch(("tIttIItI", [ONE, TWO, TALL, ONE])),
     "one picture and two, padded right": batch(("tItt", [FOUR]), ("tItttItt", [TWO, ONE])),
     "one picture and two, padded left": batch(("tItt", [FOUR]), ("tItttItt", [TWO, ONE]), side="left"),

@@ -2,8 +2,9 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from support import largest_difference, randomise
-from tiny_llama_vision import FOUR, IMAGE, ONE, TALL, TILE, TWO, WIDE, batch, inputs_of, theirs
+from tiny_llama_vision import FOUR, IMAGE, ONE, TALL, TILE, TWO, WIDE, batch, inputs_of, picture, theirs
 from torchvision.transforms.v2.functional import to_pil_image
 from transformers import DynamicCache
 from transformers.models.mllama.modeling_mllama import _prepare_cross_attention_mask
@@ -26,9 +27,16 @@ from minimllm.packing import pack, packed_loss
 REFERENCES = ["meta", "transformers"]
 CASES = {
     "one picture": batch(("tIttt", [FOUR])),
+    "four tiles in a row": batch(("tIt", [WIDE])),
+    "four tiles in a column": batch(("tIt", [TALL])),
+    "one pixel": batch(("ItI", [picture(1, 1), picture(1, 1, seed=1)])),
+    "a line of pixels": batch(("tIt", [picture(1, 500)])),
+    "text before the picture": batch(("tttttIt", [TWO])),
     "the picture last": batch(("ttI", [TWO])),
+    "nothing but pictures": batch(("III", [ONE, TWO, FOUR])),
     "three pictures": batch(("tItItIt", [ONE, FOUR, TWO])),
     "pictures side by side": batch(("ItIIt", [TALL, TWO, ONE])),
+    "twice two side by side": batch(("tIItII", [TWO, TALL, FOUR, ONE])),
     "a mixed batch": batch(("tt", []), ("tItt", [FOUR]), ("tItttItt", [TWO, ONE]), side="left"),
     "text alone": batch(("tttt", []), ("tt", []), side="left"),
 }
@@ -55,6 +63,9 @@ def test_writing_equals_the_reference_with_and_without_the_cache(pairs, case, re
         steps = [ours(ids, tiles, mask, cache, only_last=True)]
         for token in written.sequences[:, ids.shape[1] : -1].T:
             steps.append(ours(token[:, None], cache=cache))
+        length = written.sequences.shape[1] - 1
+        whole = ours(written.sequences[:, :-1], tiles, F.pad(mask, (0, length - ids.shape[1]), value=1))
+    assert largest_difference(whole[:, ids.shape[1] - 1 :], torch.stack(written.logits, dim=1)) < 1e-5, "read at once, without the cache"
     for got, expected in zip(steps, written.logits, strict=True):
         assert largest_difference(got[:, 0], expected) < 1e-5
 
@@ -86,32 +97,56 @@ def test_turns_with_new_pictures_equal_one_reading(pairs, chunks, side):
             assert largest_difference(got[real], ours(ids, tiles, mask)[real]) < 1e-5
 
 
+def turns_of_transformers(other, turns):
+    """Logits of several turns with one cache; a turn is ids, tiles and what the ids see of all places for pictures so far."""
+    past, parts = DynamicCache(config=other.config.get_text_config()), []
+    for ids, tiles, seen in turns:
+        inputs = {name: getattr(tiles, name) for name in ("pixel_values", "aspect_ratio_ids", "aspect_ratio_mask")}
+        states = other.model.multi_modal_projector(other.model.vision_model(**inputs).last_hidden_state)
+        bias, rows_mask = _prepare_cross_attention_mask(seen.long(), 17, torch.float32)
+        language = other.model.language_model(
+            input_ids=ids,
+            cross_attention_states=states.reshape(len(ids), -1, 32),
+            cross_attention_mask=bias,
+            full_text_row_masked_out_mask=rows_mask,
+            past_key_values=past,
+            use_cache=True,
+        )
+        parts.append(other.lm_head(language.last_hidden_state))
+    return torch.cat(parts, dim=1)
+
+
 @pytest.mark.parametrize("reference", REFERENCES)
 def test_a_later_turn_with_a_new_picture_equals_that_of_transformers(pairs, reference):
     other, ours = pairs[reference]
     rows = [("tItttIt", [TWO, FOUR])]
     ids, _, tiles = batch(*rows)
-    got, _ = in_chunks(ours, rows, [4, 3])
-    visible = cross_attention_mask(ids, tiles.num_tiles, IMAGE).long()
-    past, parts = DynamicCache(config=other.config.get_text_config()), []
+    seen = cross_attention_mask(ids, tiles.num_tiles, IMAGE)
+    turns = [(ids[:, :4], prepare_tiles([[TWO]], TILE), seen[:, :4, :1]), (ids[:, 4:], prepare_tiles([[FOUR]], TILE), seen[:, 4:])]
     with torch.no_grad():
-        for part, picture, seen in ((ids[:, :4], TWO, visible[:, :4, :1]), (ids[:, 4:], FOUR, visible[:, 4:])):
-            new = prepare_tiles([[picture]], TILE)
-            names = ("pixel_values", "aspect_ratio_ids", "aspect_ratio_mask")
-            inputs = {name: getattr(new, name) for name in names}
-            states = other.model.vision_model(**inputs).last_hidden_state
-            states = other.model.multi_modal_projector(states).flatten(0, 2).reshape(1, -1, 32)
-            bias, rows_mask = _prepare_cross_attention_mask(seen, 17, torch.float32)
-            language = other.model.language_model(
-                input_ids=part,
-                cross_attention_states=states,
-                cross_attention_mask=bias,
-                full_text_row_masked_out_mask=rows_mask,
-                past_key_values=past,
-                use_cache=True,
-            )
-            parts.append(other.lm_head(language.last_hidden_state))
-    assert largest_difference(got, torch.cat(parts, dim=1)) < 1e-5
+        got, _ = in_chunks(ours, rows, [4, 3])
+        assert largest_difference(got, turns_of_transformers(other, turns)) < 1e-5
+
+
+@pytest.mark.parametrize("reference", REFERENCES)
+def test_a_later_turn_of_a_mixed_batch_equals_that_of_transformers(pairs, reference):
+    """One picture and then two, beside two and then one: in both turns a row has a place without picture."""
+    other, ours = pairs[reference]
+    rows = [("tItttIIt", [TWO, FOUR, ONE]), ("tIItttIt", [ONE, TALL, TWO])]
+    ids, _, tiles = batch(*rows)
+    seen = cross_attention_mask(ids, tiles.num_tiles, IMAGE)
+    nothing = torch.zeros_like(seen[0, :, 0])
+    places = torch.stack(
+        [
+            torch.stack([seen[0, :, 0], nothing, seen[0, :, 1], seen[0, :, 2]], dim=1),
+            torch.stack([seen[1, :, 0], seen[1, :, 1], seen[1, :, 2], nothing], dim=1),
+        ]
+    )
+    first, second = prepare_tiles([[TWO], [ONE, TALL]], TILE), prepare_tiles([[FOUR, ONE], [TWO]], TILE)
+    turns = [(ids[:, :4], first, places[:, :4, :2]), (ids[:, 4:], second, places[:, 4:])]
+    with torch.no_grad():
+        got, _ = in_chunks(ours, rows, [4, 4])
+        assert largest_difference(got, turns_of_transformers(other, turns)) < 1e-5
 
 
 @pytest.mark.parametrize("side", ["left", "right"])

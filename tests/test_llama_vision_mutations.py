@@ -87,6 +87,11 @@ def no_rows_of_zeros(model, patch):
     patch.setattr(vision, "F", SimpleNamespace(pad=lambda x, widths: x))
 
 
+def rows_of_zeros_before_the_norm(model, patch):
+    norm, model.vision.pre_norm = model.vision.pre_norm, torch.nn.Identity()
+    patch.setattr(vision, "F", SimpleNamespace(pad=lambda x, widths: norm(F.pad(x, widths))))
+
+
 def positions(formula: Callable) -> Callable:
     def mutate(model, patch):
         patch.setattr(TilePositions, "forward", lambda self, x, ids: formula(self, x, self.table[ids], self.gate.tanh()))
@@ -249,6 +254,7 @@ MISTAKES = {
     "nothing hidden from the image tokens": other_tile_mask(lambda mask, *rest: torch.ones_like(mask)),
     "every tile alone": other_tile_mask(each_tile_alone),
     "no rows of zeros": no_rows_of_zeros,
+    "rows of zeros before the norm": rows_of_zeros_before_the_norm,
     "local positions not faded out": positions(lambda self, x, table, amount: x + self.local + amount * table),
     "no positions of the tiles": positions(lambda self, x, table, amount: x + (1 - amount) * self.local),
     "no local positions": positions(lambda self, x, table, amount: x + amount * table),

@@ -157,6 +157,21 @@ def test_a_shard_path_that_leads_outside_is_refused(folder, path):
     assert repr(path) in refused(folder, "leads outside the folder")
 
 
+@pytest.mark.parametrize("name", ["pytorch_model-00001-of-00002.bin", "consolidated.00.pth", "model", ""])
+def test_a_shard_of_another_kind_is_not_opened(folder, name):
+    """Not even if there is such a file, and whatever is in it."""
+    weight_map = shard(folder)
+    if name:
+        (folder / name).write_bytes(b"never opened")
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map | {NAME: name}}))
+    assert repr(name) in refused(folder, "expected a .safetensors file, since nothing is unpickled")
+
+
+def test_a_pickle_under_the_name_of_a_safetensors_file_is_not_unpickled(folder):
+    torch.save({NAME: torch.ones(1)}, folder / "model.safetensors")
+    refused(folder, "model.safetensors is damaged or cut short")
+
+
 def test_configs(folder, saved, tmp_path):
     images = torch.randn(1, 3, 16, 16)
     edit_config(folder, layer_norm_eps=..., hidden_act=..., num_channels=..., qkv_bias=...)
@@ -185,8 +200,10 @@ def test_places_that_are_no_folder(saved, tmp_path):
     refused(tmp_path / "nowhere", "there is no folder")
     (tmp_path / "pickled").mkdir()
     shutil.copy(saved / "config.json", tmp_path / "pickled")
-    (tmp_path / "pickled" / "pytorch_model.bin").write_bytes(b"never opened")
-    refused(tmp_path / "pickled", "pytorch_model.bin would have to be unpickled")
+    for name in ("pytorch_model.bin", "consolidated.pth", "model.pkl"):
+        (tmp_path / "pickled" / name).write_bytes(b"never opened")
+        refused(tmp_path / "pickled", f"{name} would have to be unpickled")
+        (tmp_path / "pickled" / name).unlink()
 
 
 def test_a_hub_name_without_a_network_says_so(tmp_path, monkeypatch):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from support import largest_difference, randomise
+from support import largest_difference, randomise, unchecked
 from tiny_llama_vision import FOUR, ONE, TALL
 from tiny_llama_vision import theirs as tiny_mllama
 from transformers import (
@@ -39,6 +39,7 @@ from minimllm import (
     ViTConfig,
     cross_attention_mask,
     preprocess,
+    saving,
 )
 from minimllm.answering import prompts
 from minimllm.clip_config import clip_vit
@@ -335,6 +336,78 @@ def test_a_loaded_model_can_be_saved_to_where_it_came_from(tmp_path):
     before = model(images)
     model.save_pretrained(folder)
     assert torch.equal(model(images), before) and torch.equal(ViT.from_pretrained(folder)(images), before)
+
+
+SEEN, ONES = torch.tensor([[1, *[2] * 16, 5, 6]]), torch.ones(1, 3, 32, 32)
+SHARDED = {
+    LlamaForCausalLM: lambda: LanguageModel(LanguageModelConfig.tiny(50)),
+    LlavaForConditionalGeneration: lambda: UnifiedMLLM(UnifiedConfig.tiny(50)),
+    MllamaForConditionalGeneration: lambda: LlamaVision(LlamaVisionConfig.tiny(50, reference="transformers")),
+}
+
+
+def same_inputs(model):
+    """For ours, and for theirs."""
+    if isinstance(model, LlamaVision):
+        return mllama_batch(model)
+    if isinstance(model, UnifiedMLLM):
+        return (SEEN, ONES), dict(input_ids=SEEN, pixel_values=ONES)
+    return (SEEN,), dict(input_ids=SEEN)
+
+
+@pytest.mark.parametrize("kind", SHARDED)
+@torch.no_grad()
+def test_shards_are_opened_by_transformers_and_by_us(kind, tmp_path):
+    model = randomise(SHARDED[kind](), std=0.1)
+    options = dict(reference="transformers") if isinstance(model, LlamaVision) else {}
+    folder = model.save_pretrained(tmp_path / "model", max_shard_size="200KB")
+    index, shards = json.loads((folder / "model.safetensors.index.json").read_text()), sorted(path.name for path in folder.glob("*.safe*s"))
+    assert len(shards) > 3 and shards == [f"model-{number + 1:05d}-of-{len(shards):05d}.safetensors" for number in range(len(shards))]
+    held = {shard: load_file(folder / shard) for shard in shards}
+    assert {name: shard for shard, tensors in held.items() for name in tensors} == index["weight_map"]
+    sizes = [sum(tensor.nbytes for tensor in tensors.values()) for tensors in held.values()]
+    assert all(len(tensors) == 1 or size <= 200_000 for tensors, size in zip(held.values(), sizes, strict=True))
+    assert index["metadata"]["total_size"] == sum(sizes) and oct((folder / shards[0]).stat().st_mode)[-3:] == "644"
+    ours, inputs = same_inputs(model)
+    real = inputs.get("attention_mask", torch.ones_like(ours[0])).bool()
+    close(opened(kind, folder, attn_implementation="eager")(**inputs).logits[real], model(*ours)[real])
+    close(type(model).from_pretrained(folder, **options)(*ours), model(*ours), 1e-6)
+
+
+@torch.no_grad()
+def test_a_saved_model_in_shards_is_replaced_by_one_file_and_the_other_way_round(tmp_path):
+    folder, ids = LanguageModel(LanguageModelConfig.tiny(50)).save_pretrained(tmp_path / "llama", max_shard_size="200KB"), SEEN
+    expected = LanguageModel.from_pretrained(folder)(ids)
+    LanguageModel.from_pretrained(folder).save_pretrained(folder)
+    assert [path.name for path in folder.glob("model*")] == ["model.safetensors"], "nothing is left of the shards"
+    LanguageModel.from_pretrained(folder).save_pretrained(folder, max_shard_size=1)
+    tensors = json.loads((folder / "model.safetensors.index.json").read_text())["weight_map"]
+    assert len(set(tensors.values())) == len(tensors), "each has its own, though all of them were read from one file"
+    assert not (folder / "model.safetensors").exists() and torch.equal(LanguageModel.from_pretrained(folder)(ids), expected)
+
+
+def test_shards_are_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    folder = LanguageModel(LanguageModelConfig.tiny(50)).save_pretrained(tmp_path / "llama", max_shard_size="200KB")
+    before, write, written = {path.name: path.read_bytes() for path in folder.iterdir()}, saving.write_tensors, []
+
+    def fails_at_the_third(path, tensors):
+        written.append(path.name)
+        if len(written) == 3:
+            raise OSError("no space left")
+        write(path, tensors)
+
+    monkeypatch.setattr("minimllm.saving.write_tensors", fails_at_the_third)
+    with pytest.raises(OSError, match="no space"):
+        LanguageModel(LanguageModelConfig.tiny(60)).save_pretrained(folder, max_shard_size="200KB")
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert [path.name for path in tmp_path.iterdir()] == ["llama"]
+
+
+@pytest.mark.parametrize("size", [0, -1, True, None, 1.5, "0GB", "-5GB", "5", "5XB", "5 gigabytes", ""])
+def test_sizes_that_are_none_are_refused(size, tmp_path):
+    with unchecked(), pytest.raises(ValueError) as error:
+        LanguageModel(LanguageModelConfig.tiny(50)).save_pretrained(tmp_path / "llama", max_shard_size=size)
+    assert repr(size) in str(error.value) and not list(tmp_path.iterdir())
 
 
 def test_places_that_are_no_place_for_a_model(tmp_path):

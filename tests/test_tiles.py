@@ -89,7 +89,22 @@ def test_the_eight_arrangements_in_the_models_order():
     assert arrangements() == [(1, 1), (1, 2), (1, 3), (1, 4), (2, 1), (2, 2), (3, 1), (4, 1)]
 
 
-SIZES = [(1, 1), (TILE, TILE), (TILE + 1, TILE + 1), (500, 1), (1, 500), (3, 70), (10, 22), (64, 16), (48, 90), (33, 31), (15, 16), (2, 3)]
+SIZES = [
+    (1, 1),
+    (TILE, TILE),
+    (TILE + 1, TILE + 1),
+    (500, 1),
+    (1, 500),
+    (3, 70),
+    (3, 700),
+    (10, 22),
+    (10, 224),
+    (64, 16),
+    (48, 90),
+    (33, 31),
+    (15, 16),
+    (2, 3),
+]
 
 
 @pytest.mark.parametrize("tile_size", [TILE, 20])
@@ -143,6 +158,49 @@ def test_every_mode(mode):
         assert "conversion" in str(error)
         return
     assert_equal(prepare_tiles([[image]], TILE), expected)
+
+
+def with_transparency(mode, value):
+    image = of_mode(mode)
+    image.info["transparency"] = value
+    return image
+
+
+ODD = {
+    "a palette in which every colour has its own transparency": lambda: with_transparency("P", bytes([0, 128, 255] * 20)),
+    "grey with a transparent shade": lambda: with_transparency("L", 7),
+    "black and white with transparent black": lambda: with_transparency("1", 0),
+    "sixteen bits with a transparent shade": lambda: with_transparency("I;16", 7),
+    "whole numbers below 0 and above 255": lambda: Image.fromarray(np.arange(-300, 300, dtype=np.int32).reshape(20, 30)),
+    "fractions below 0 and above 255": lambda: Image.fromarray(np.linspace(-300, 600, 600, dtype=np.float32).reshape(20, 30)),
+    "a JPEG opened at a smaller size in grey": lambda: draft(Image.open(io.BytesIO(encoded(noise(200, 300), "JPEG")))),
+}
+
+
+def draft(image):
+    image.draft("L", (100, 100))
+    return image
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_pictures_that_are_odd_in_their_mode(name):
+    assert_equal(prepare_tiles([[ODD[name]()]], TILE), theirs([[ODD[name]()]]))
+
+
+# What each kind of file can hold; read again, some of it has another mode.
+HELD = {
+    "PNG": ["1", "L", "LA", "P", "P with transparency", "RGB", "RGB with a transparent colour", "RGBA", "I;16"],
+    "TIFF": ["1", "L", "LA", "P", "RGB", "RGBA", "I;16", "CMYK", "F"],
+    "WEBP": ["L", "RGB", "RGBA"],
+    "GIF": ["1", "L", "P", "P with transparency", "RGB", "RGBA"],
+    "JPEG": ["1", "L", "RGB", "CMYK"],
+}
+
+
+@pytest.mark.parametrize("kind, mode", [(kind, mode) for kind, modes in HELD.items() for mode in modes])
+def test_pictures_as_files_hold_them(kind, mode):
+    file = encoded(of_mode(mode), kind)
+    assert_equal(prepare_tiles([[Image.open(io.BytesIO(file))]], TILE), theirs([[Image.open(io.BytesIO(file))]]))
 
 
 def test_what_is_transparent_lies_on_white_and_filling_is_black():
@@ -247,8 +305,12 @@ def test_a_photograph_with_a_preview_is_no_animation():
         ([[], [np.zeros((4, 4, 3))]], {}, "picture 0 of sample 1 is a ndarray"),
         ([[noise(4, 4), None]], {}, "picture 1 of sample 0 is a NoneType"),
         ([[Image.new("RGB", (0, 5))]], {}, "5 x 0 pixels"),
+        ([[], [noise(4, 4), Image.new("RGBA", (5, 0))]], {}, "picture 1 of sample 1 has 0 x 5 pixels"),
+        ([[Image.new("1", (0, 0))]], {}, "0 x 0 pixels"),
         ([[noise(4, 4)]], dict(max_tiles=5), "1 to 4, got 5"),
         ([[noise(4, 4)]], dict(max_tiles=0), "1 to 4, got 0"),
+        ([[noise(4, 4)]], dict(max_tiles=True), "1 to 4, got True"),
+        ([[noise(4, 4)]], dict(max_tiles=4.0), "1 to 4, got 4.0"),
         ([[noise(4, 4)]], dict(tile_size=0), "tile_size"),
         ([[noise(4, 4)]], dict(tile_size=16.0), "tile_size"),
         ([[noise(4, 4)]], dict(mean=(0.5,)), "3 channels"),

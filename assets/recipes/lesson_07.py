@@ -4,6 +4,7 @@
 many as begin within that time.
 
 ``live`` is the lesson's own training, from three seeds; the other runs differ from that of seed 0 in the one thing that they are called by.
+``frozen decoder, four times as long`` has the steps of the shipped models.
 """
 
 import sys
@@ -65,6 +66,7 @@ RUNS: dict[str, Callable[[], dict[str, Any]]] = {
     **{f"live, seed {seed}": partial(live, seed) for seed in range(3)},
     "blind, seed 0": partial(changed, blind=True),
     "frozen decoder, seed 0": frozen,
+    "frozen decoder, four times as long, seed 0": partial(frozen, steps=COURSE.SHIPPED_STEPS),
     "with the MLP, seed 0": partial(changed, cross_mlp=True),
     "without head norm, seed 0": partial(changed, cross_norm=None),
 }

@@ -218,10 +218,22 @@ RUNS: dict[str, Callable[[], dict[str, Any]]] = {
         for layer in (1, 0)
     },
     "cross-attention, with the MLP, seed 0": partial(swap, "cross-attention", cross_mlp=True),
-    **{f"hybrid, seed {seed}": partial(trained, "hybrid", seed) for seed in range(3)},
     "hybrid, half as long, seed 0": partial(swap, "hybrid"),
     "hybrid, 16 tokens beside, seed 0": partial(swap, "hybrid", merge=1),
-    "cross-attention, before all layers, in full, seed 0": partial(trained, "cross-attention", cross_before=(0, 1, 2)),
+    "cross-attention, before layers 1 and 3, seed 0": partial(swap, "cross-attention", cross_before=(0, 2)),
+    **{
+        f"cross-attention, before layers 1 and 3, 500 steps, seed {seed}": partial(
+            trained, "cross-attention", seed, steps=500, cross_before=(0, 2)
+        )
+        for seed in range(3)
+    },
+    "cross-attention, before layer 1 alone, in full, seed 0": partial(trained, "cross-attention", cross_before=(0,)),
+    **{
+        f"cross-attention, before layers 1 and 3, in full, seed {seed}": partial(trained, "cross-attention", seed, cross_before=(0, 2))
+        for seed in range(3)
+    },
+    **{f"hybrid, seed {seed}": partial(trained, "hybrid", seed) for seed in range(2)},
+    "unified, frozen decoder, four times as long, seed 0": partial(trained, "unified", decoder="frozen", steps=COURSE.SHIPPED_STEPS),
 }
 
 if __name__ == "__main__":

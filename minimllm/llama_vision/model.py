@@ -146,6 +146,8 @@ class LlamaVision(nn.Module):
     ) -> "LlamaVision":
         """Load a folder (or hub name) written by ``MllamaForConditionalGeneration.save_pretrained``.
 
+        Weights in the layout of Meta's own files go through :func:`~minimllm.llama_vision.meta.from_meta`.
+
         Args:
             folder: the folder, with ``config.json`` and safetensors, or the name of a repository on the Hugging Face hub.
             dtype: of the weights; ``None`` keeps the files'.
@@ -161,7 +163,13 @@ class LlamaVision(nn.Module):
         config = config_from_transformers(values, folder, reference)
         return pretrained.load(cls, config, folder, weight_names(config), dtype, device, file_shapes(config))
 
-    def save_pretrained(self, folder: str | PathLike, tokenizer: Tokenizer | None = None, reference: str = "transformers") -> Path:
+    def save_pretrained(
+        self,
+        folder: str | PathLike,
+        tokenizer: Tokenizer | None = None,
+        reference: str = "transformers",
+        max_shard_size: int | str = saving.SHARD_SIZE,
+    ) -> Path:
         """Write a folder that ``MllamaForConditionalGeneration`` opens, and ``MllamaImageProcessor``.
 
         A tied output layer is written out, and missing rows of the eight behind the vocabulary as zeros.
@@ -172,6 +180,8 @@ class LlamaVision(nn.Module):
             reference: whose code will read the folder; it must be the model's own. With ``transformers`` the logits there are equal. A
                 folder for ``meta`` has the form of the released weights: :meth:`from_pretrained` reads it, and transformers opens it and
                 departs from the model in the same two points as with the released weights.
+            max_shard_size: of a file of weights, such as ``"5GB"``, or in bytes; larger ones are divided
+                (:func:`~minimllm.saving.write_weights`).
 
         Raises:
             ValueError: another reference than the model's, an option that transformers cannot express, by name; and what
@@ -193,4 +203,4 @@ class LlamaVision(nn.Module):
         steps = dict(size=size, max_image_tiles=vision.max_tiles, do_pad=True, do_convert_rgb=True, resample=2)
         pictures = saving.picture_config("MllamaImageProcessor", config.image_mean, config.image_std, **steps)
         more = dict(shapes=file_shapes(config), changed=changed, added=added, preprocessor=pictures, tokenizer=tokenizer)
-        return saving.save(folder, self, values, weight_names(config), **more)
+        return saving.save(folder, self, values, weight_names(config), **more, max_shard_size=max_shard_size)

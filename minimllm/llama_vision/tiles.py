@@ -13,6 +13,7 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from minimllm.clip_config import MEAN, STD
+from minimllm.preprocessing import decode
 
 MAX_TILES = 4
 
@@ -128,7 +129,7 @@ def prepare_tiles(
     aspect_ratio_mask[:, :, 0] = 1
     for sample, pictures in enumerate(images):
         for place, picture in enumerate(pictures):
-            picture = read(picture, f"picture {place} of sample {sample}")
+            picture = decode(picture, f"picture {place} of sample {sample}", to_rgb)
             grid = choose_arrangement(picture.height, picture.width, tile_size, max_tiles)
             cut(picture, grid, pixels[sample, place, : math.prod(grid)], mean, std)
             aspect_ratio_ids[sample, place] = ids[grid]
@@ -149,23 +150,6 @@ def cut(picture: Image.Image, grid: tuple[int, int], out: Float[Tensor, "tiles 3
         tile.div_(255).sub_(mean).div_(std)
 
 
-def read(picture: Image.Image, where: str) -> Image.Image:
-    """The picture in RGB, decoded to its end; a ``ValueError`` says where it stands in the batch, and its file."""
-    name = f"{where} ({picture.filename})" if getattr(picture, "filename", None) else where
-    if 0 in picture.size:
-        raise ValueError(f"{name} has {picture.height} x {picture.width} pixels; each side needs 1 pixel or more")
-    try:
-        # A camera's MPO file is one photograph with previews, and no animation.
-        frames = 1 if picture.format == "MPO" else getattr(picture, "n_frames", 1)
-        picture.load()
-        rgb = to_rgb(picture)
-    except Exception as error:  # the decoders raise many kinds
-        raise ValueError(f"{name} cannot be read to its end: {error}") from error
-    if frames > 1:
-        raise ValueError(f"{name} is an animation of {frames} frames; choose one: picture.seek(number), then picture.copy()")
-    return rgb
-
-
 def check_nesting(images: Any) -> None:
     for sample, pictures in enumerate(images) if isinstance(images, list | tuple) else [(None, images)]:
         if sample is None or not isinstance(pictures, list | tuple):
@@ -178,7 +162,7 @@ def check_nesting(images: Any) -> None:
 
 
 def check_max_tiles(max_tiles: int) -> None:
-    if not isinstance(max_tiles, int) or not 1 <= max_tiles <= MAX_TILES:
+    if not isinstance(max_tiles, int) or isinstance(max_tiles, bool) or not 1 <= max_tiles <= MAX_TILES:
         raise ValueError(f"max_tiles must be 1 to {MAX_TILES}, got {max_tiles!r}; the model numbers arrangements of so many")
 
 

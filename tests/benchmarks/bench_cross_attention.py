@@ -1,7 +1,8 @@
 """Cross-attention beside MllamaForCausalLM of transformers: a training step and writing; same sizes and weights, in turn in one process.
 
 Both are given the features of the pictures; neither runs an image encoder. Ours also runs its projector and builds the mask from the ids,
-theirs is given both ready-made.
+theirs is given both ready-made. A training step is timed twice: with every token scored, and with a third of them, as where answers
+alone are scored; ours then leaves the others out of the end of the last block and of the output layer.
 
 python tests/benchmarks/bench_cross_attention.py            both sizes
 python tests/benchmarks/bench_cross_attention.py course     the course's size alone
@@ -107,12 +108,16 @@ def forward_operations(config: CrossAttentionConfig, batch: int, length: int) ->
     return 2 * batch * (language.layers * own + len(config.cross_before) * cross + head)
 
 
-def our_loss(model: CrossAttentionMLLM, ids: Tensor, features: Tensor) -> Tensor:
-    return F.cross_entropy(model(ids, features)[:, :-1].flatten(0, 1), ids[:, 1:].flatten())
+def our_loss(model: CrossAttentionMLLM, ids: Tensor, features: Tensor, scored: Tensor | None = None) -> Tensor:
+    if scored is None:
+        return F.cross_entropy(model(ids, features)[:, :-1].flatten(0, 1), ids[:, 1:].flatten())
+    rows, tokens = scored.nonzero(as_tuple=True)
+    return F.cross_entropy(model(ids, features, places=(rows, tokens - 1)), ids[rows, tokens])
 
 
-def their_loss(model: MllamaForCausalLM, ids: Tensor, arguments: dict[str, Tensor]) -> Tensor:
-    return model(ids, labels=ids, use_cache=False, **arguments).loss
+def their_loss(model: MllamaForCausalLM, ids: Tensor, arguments: dict[str, Tensor], scored: Tensor | None = None) -> Tensor:
+    labels = ids if scored is None else ids.masked_fill(~scored, -100)
+    return model(ids, labels=labels, use_cache=False, **arguments).loss
 
 
 def training_step(model: nn.Module, loss):
@@ -150,9 +155,16 @@ if __name__ == "__main__":
                 print(f"  {key:<28}{rows * new / sorted(times)[len(times) // 2]:>10.0f} tokens/s")
         ids, features = inputs(config, batch, length)
         ours.train(), theirs.train()
-        steps = {
-            "minimllm": training_step(ours, partial(our_loss, ours, ids, features)),
-            "transformers": training_step(theirs, partial(their_loss, theirs, ids, pictures(config, features, length))),
-        }
-        operations = 3 * forward_operations(config, batch, length)
-        report(f"{name}: training step, {batch} texts of {length} tokens", paired(steps, rounds), "minimllm", operations, rate)
+        third = torch.arange(length).expand(batch, length) % 9 > 5
+        arguments = pictures(config, features, length)
+        for scored in (None, third):  # while both still have the same weights
+            losses = our_loss(ours, ids, features, scored), their_loss(theirs, ids, arguments, scored)
+            assert torch.allclose(*losses, atol=1e-4), f"different losses: {losses}"
+        for scored, title in ((None, "all scored"), (third, "a third of them scored")):
+            steps = {
+                "minimllm": training_step(ours, partial(our_loss, ours, ids, features, scored)),
+                "transformers": training_step(theirs, partial(their_loss, theirs, ids, arguments, scored)),
+            }
+            operations = 3 * forward_operations(config, batch, length) if scored is None else None
+            seconds = paired(steps, rounds)
+            report(f"{name}: training step, {batch} texts of {length} tokens, {title}", seconds, "minimllm", operations, rate)
