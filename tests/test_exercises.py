@@ -1,6 +1,7 @@
 """Every check accepts its reference and rejects each of its mistakes with that mistake's own hint; solutions in the lessons pass."""
 
 import ast
+import math
 import re
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from lesson_rules import checks, code_cells, parsed
 from support import unchecked
 
 from minimllm.exercises import Exercise, Mistake, all_exercises, check, judge
+from minimllm.llama_vision.tiles import arrangements
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 EXERCISES = all_exercises()
@@ -112,6 +114,33 @@ def test_symptoms_are_put_into_words(function, status, words):
     verdict = judge(DOUBLING, function)
     assert verdict.status == status
     assert re.search(words, verdict.message, re.DOTALL), verdict.message
+
+
+def whole_scales(height, width, tile_size):
+    """The right rule with // in place of /, which gives the same grids as a scale chosen wrongly: the hint has to name both."""
+    found = {(rows, columns): min(rows * tile_size // height, columns * tile_size // width) for rows, columns in arrangements()}
+    up = [scale for scale in found.values() if scale >= 1]
+    best = min(up) if up else max(found.values())
+    return min((grid for grid in found if found[grid] == best), key=math.prod)
+
+
+def test_whole_scales_are_told_to_divide_otherwise():
+    verdict = judge(EXERCISES["choose_grid"], whole_scales)
+    assert verdict.status == "mistake" and "divide with /" in verdict.message
+
+
+@pytest.mark.parametrize(
+    "name, function, words",
+    [
+        ("visible_pictures", lambda ids, image_token_id: ids, r"Called with ids = \[\d, 9, \d\] and image_token_id = 9"),
+        ("interleave", lambda output, states: states, r"states = 5 values \(each a tensor \(2, 3, 4\) of float32\): it returned 5 values"),
+        ("name_in_file", lambda name, table: name, r"Called with name = 'tokens.weight' and table with \d+ entries: it returned"),
+        ("llama_parameters", lambda config: 1, r"Called with config = \{'hidden_size': 96, .*\}: it returned 1, expected"),
+    ],
+)
+def test_arguments_are_told_with_their_values_where_these_are_short(name, function, words):
+    message = judge(EXERCISES[name], function).message
+    assert re.search(words, message) and len(message) < 400, message
 
 
 def test_a_call_instead_of_the_function_is_noticed():

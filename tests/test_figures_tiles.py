@@ -8,6 +8,7 @@ from matplotlib.patches import Rectangle
 
 from minimllm import cross_attention_mask, figures
 from minimllm.figures import PICTURE_COLOURS
+from minimllm.llama_vision.tiles import arrangements
 
 PICTURE = torch.rand(3, 42, 64, generator=torch.Generator().manual_seed(0))
 
@@ -37,6 +38,20 @@ def test_a_picture_lies_at_the_top_left_of_its_numbered_tiles(size, rows, column
 def test_left_over_tiles_are_drawn_only_where_asked_for():
     axes = figures.tiling(PICTURE, 32).axes[0]
     assert not boxes(axes, figures.GREY) and len(boxes(axes, figures.ORANGE)) == 4
+
+
+def test_tiles_of_several_pictures_are_equally_large_and_stay_apart():
+    shapes = [(30, 30), (42, 64), (40, 150), (30, 190), (64, 42), (108, 192), (150, 40), (190, 30)]
+    figure = figures.tilings({str(shape): torch.rand(3, *shape) for shape in shapes}, 56)
+    assert [axes.get_title("left").split("\n")[1] for axes in figure.axes] == [
+        f"id {number}: {rows} × {columns}" for number, (rows, columns) in enumerate(arrangements(), start=1)
+    ]
+    figure.canvas.draw()
+    places = [axes.get_window_extent() for axes in figure.axes]
+    sides = [place.width / np.ptp(axes.get_xlim()) for place, axes in zip(places, figure.axes, strict=True)]
+    assert np.allclose(sides, sides[0], rtol=0.02)
+    assert not any(one.overlaps(other) for place, one in enumerate(places) for other in places[:place])
+    assert all(figure.bbox.contains(*corner) for place in places for corner in place.corners())
 
 
 @pytest.mark.parametrize(("size", "chosen"), [((420, 640), 1), ((150, 300), 0), ((3000, 3000), 5), ((100, 2000), 3), ((640, 420), 4)])

@@ -6,10 +6,11 @@ import pytest
 from bs4 import BeautifulSoup
 from nbformat import write
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from test_browser import CHROMIUM, FLAGS
 
 from minimllm import lessons
 from minimllm.lessons.execution import LessonError
-from minimllm.lessons.site import build, formula
+from minimllm.lessons.site import build, formula, render
 
 PROSE = r"""Attention is $\mathrm{softmax}(QK^\top)$, see <b>below</b> and $a < b$.
 
@@ -62,6 +63,33 @@ def test_pages_are_complete_without_a_network(course):
     assert [fold.pre.text.strip() for fold in page.select("details:has(.jp-Cell-inputWrapper)")] == ["folded()"]
     assert [math["display"] for math in page.select("math")] == ["inline", "inline", "block"] and page.select_one("math mfrac")
     assert page.select("math")[1]["alttext"] == "a < b"
+
+
+LOOK = """() => [...document.querySelectorAll('pre')].map(element => {
+  const style = getComputedStyle(element);
+  const [i, m] = ['.i', '.m'].map(name => element.querySelector(name).getBoundingClientRect().width);
+  return [Math.abs(i - m) < 0.1, style.whiteSpaceCollapse === 'preserve', style.wordBreak, style.overflowX];
+})"""
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium found (put it on the path, or name it in CHROMIUM)")
+def test_source_code_is_set_in_letters_of_one_width_and_never_broken_within_a_word(tmp_path):
+    from playwright.sync_api import sync_playwright
+
+    source = new_output("display_data", {"text/markdown": "```python\ndef narrow(): return 1\n```", "text/plain": "..."})
+    cells = [new_code_cell("show_source(narrow)", execution_count=1, outputs=[source, new_output("stream", text="iii mmm")])]
+    page = render(new_notebook(cells=cells), "a page")
+    for element in page.select("pre"):  # two words of equal length, to be measured
+        for letter in "im":
+            element.append(BeautifulSoup(f'<span class="{letter}">{letter * 9}</span>', "html.parser"))
+    (tmp_path / "page.html").write_text(str(page), encoding="utf-8")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=FLAGS)
+        opened = browser.new_page()
+        opened.goto((tmp_path / "page.html").as_uri())
+        looks = opened.evaluate(LOOK)
+        browser.close()
+    assert looks == [[True, True, "normal", "auto"]] * 3  # the cell, what it shows, what it prints
 
 
 def test_links_lead_to_pages_and_copied_files(course):

@@ -341,9 +341,9 @@ def test_looking_explorer_tells_where_each_word_looks():
 def test_tile_explorer_tells_grid_scale_number_and_mask():
     widget = widgets.tile_explorer({"white": Image.new("RGB", (64, 48), "white")})
     for width, height, told in (
-        (640, 420, "1 rows by 2 columns is chosen, number 2, which allows a scale of 1.33; resized to 420 by 640"),
-        (60, 3000, "4 rows by 1 columns is chosen, number 8, which allows a scale of 0.75; resized to 2240 by 44"),
-        (280, 150, "1 rows by 1 columns is chosen, number 1, which allows a scale of 2.00; resized to 300 by 560"),
+        (640, 420, "1 row by 2 columns is chosen, number 2, which allows a scale of 1.33; resized to 420 by 640"),
+        (60, 3000, "4 rows by 1 column is chosen, number 8, which allows a scale of 0.75; resized to 2240 by 44"),
+        (280, 150, "1 row by 1 column is chosen, number 1, which allows a scale of 2.00; resized to 300 by 560"),
     ):
         widget.set(width=width, height=height)
         assert told in alt(widget.picture) and widget.error == ""
@@ -372,6 +372,7 @@ def test_mask_laboratory_tells_what_it_cannot_read():
         assert told in alt(widget.picture) and widget.error == ""
     widget.set(text=" ", guess="nothing")
     assert "“&lt;start&gt;” sees nothing. You guessed right." in alt(widget.picture)
+    assert ", 1 token, 0 pictures, " in alt(widget.picture)
 
 
 def test_size_explorer_counts_weights_and_cache():

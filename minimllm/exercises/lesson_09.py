@@ -98,7 +98,8 @@ CHOOSE_GRID = Exercise(
         Mistake(strictly_larger, "A scale of exactly 1 fits as well: the comparison is >= 1."),
         Mistake(
             the_smallest_scale_of_all,
-            "Where no grid is large enough you take the one that shrinks the picture most. Of the scales below 1, the largest is best.",
+            "Where no grid is large enough you take the one that shrinks the picture most. Of the scales below 1, the largest is best. "
+            "(If you divide with //, every scale below 1 is 0, and they look alike: divide with /.)",
         ),
         Mistake(
             most_tiles_of_equals, "Several grids give the same scale, and you take the one with the most tiles: the rest would be black."
@@ -204,6 +205,10 @@ def turned(ids, image_token_id):
     return visible_pictures(ids, image_token_id).mT
 
 
+def inverted(ids, image_token_id):
+    return ~visible_pictures(ids, image_token_id)
+
+
 def as_numbers(ids, image_token_id):
     return visible_pictures(ids, image_token_id).long()
 
@@ -240,6 +245,7 @@ VISIBLE_PICTURES = Exercise(
             "Each picture is seen one token too long: the <|image|> token that begins a new run does not see the pictures before it.",
         ),
         Mistake(turned, "The mask is transposed: its rows are tokens, its columns pictures."),
+        Mistake(inverted, "True and False are exchanged: True is where a token may look."),
         Mistake(as_numbers, "The values are right, and of the wrong type: return a bool tensor."),
     ),
     afterthought="Something to think of: what changes if somebody writes a line break between two pictures?",
@@ -375,6 +381,14 @@ def stream_gated(x, local, per_tile, gate):
     return (1 - gate.tanh()) * (x + local) + gate.tanh() * per_tile
 
 
+def local_forgotten(x, local, per_tile, gate):
+    return x + gate.tanh() * per_tile
+
+
+def both_grow(x, local, per_tile, gate):
+    return x + (1 + gate.tanh()) * local + gate.tanh() * per_tile
+
+
 def no_gate(x, local, per_tile, gate):
     return x + local + per_tile
 
@@ -401,6 +415,11 @@ GATED_POSITIONS = Exercise(
         Mistake(exchanged, "The two tables have exchanged their shares. At gate 0 only the position within the tile counts."),
         Mistake(tanh_of_the_rest, "It is 1 - tanh(gate), not tanh(1 - gate): with the gate at 0 that would be 0.76 and not 1."),
         Mistake(stream_gated, "The patches themselves are scaled as well. The gate weighs the two positions; x passes untouched."),
+        Mistake(
+            local_forgotten,
+            "The position within the tile is missing: with the gate at 0 no token would know where it is. It has the share 1 - tanh(gate).",
+        ),
+        Mistake(both_grow, "It is 1 - tanh(gate), not 1 + tanh(gate): the one table gives way as the other comes in."),
         Mistake(no_gate, "The gate is not used."),
         Mistake(stream_forgotten, "x itself is missing: positions are added to it."),
     ),

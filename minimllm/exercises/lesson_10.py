@@ -59,6 +59,22 @@ def last_norm_forgotten(config: dict[str, Any]) -> int:
     return _count(config, last=0)
 
 
+def one_norm_per_block(config: dict[str, Any]) -> int:
+    return _count(config, norms=1)
+
+
+def four_squares(config: dict[str, Any]) -> int:
+    return _count(config, wide=False, grouped=False)
+
+
+def tie_inverted(config: dict[str, Any]) -> int:
+    return _count(config | dict(tie_word_embeddings=not config["tie_word_embeddings"]))
+
+
+def output_forgotten(config: dict[str, Any]) -> int:
+    return _count(config | dict(tie_word_embeddings=True))
+
+
 def head_dim_computed(config: dict[str, Any]) -> int:
     return _count(config, wide=False)
 
@@ -81,6 +97,17 @@ LLAMA_PARAMETERS = Exercise(
             tied_counted_twice,
             "With tie_word_embeddings the output layer is the embedding table itself: one matrix, counted once.",
         ),
+        Mistake(
+            tie_inverted,
+            "The tie is read the wrong way round: with tie_word_embeddings there is one table, without it there are two.",
+        ),
+        Mistake(output_forgotten, "Without tie_word_embeddings the output layer is a matrix of its own, as large as the embedding table."),
+        Mistake(
+            four_squares,
+            "The attention is counted as four square matrices of hidden_size. Query and output are hidden_size by num_attention_heads * "
+            "head_dim, key and value hidden_size by num_key_value_heads * head_dim.",
+        ),
+        Mistake(one_norm_per_block, "A block has two norms, one before the attention and one before the MLP."),
         Mistake(no_norms, "The norms are missing: two in each block and one behind the last, hidden_size numbers each."),
         Mistake(last_norm_forgotten, "Nearly: behind the last block stands one more norm."),
         Mistake(

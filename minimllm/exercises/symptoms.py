@@ -12,7 +12,10 @@ def kind(value: Any) -> str:
     if isinstance(value, Tensor):
         return f"a tensor {tuple(value.shape)} of {str(value.dtype).removeprefix('torch.')}"
     if isinstance(value, tuple | list):
-        return f"{len(value)} values ({', '.join(map(kind, value))})"
+        kinds = list(map(kind, value))
+        if len(kinds) > 2 and len(set(kinds)) == 1:
+            return f"{len(kinds)} values (each {kinds[0]})"
+        return f"{len(kinds)} values ({', '.join(kinds)})"
     if value is None or value is ...:
         return "nothing (is a return missing?)"
     return f"a value of type {type(value).__name__}"
@@ -20,11 +23,20 @@ def kind(value: Any) -> str:
 
 def call(names: Iterable[str], case: tuple) -> str:
     """The arguments of a case, in words: ``Called with images of shape (2, 3, 8, 12) and patch_size = 4``."""
-    told = [
-        f"{name} of shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"{name} = {value!r}"
-        for name, value in zip(names, case, strict=False)
-    ]
+    told = [_argument(name, value) for name, value in zip(names, case, strict=False)]
     return "Called with " + ", ".join(told[:-1]) + (" and " if told[1:] else "") + told[-1]
+
+
+def _argument(name: str, value: Any) -> str:
+    """An argument with its value where that is short: numbers, words, a row of token ids; of all others the shape or the length."""
+    if isinstance(value, Tensor):
+        short = not value.is_floating_point() and value.ndim == 1 and value.numel() <= 16
+        return f"{name} = {value.tolist()}" if short else f"{name} of shape {tuple(value.shape)}"
+    if isinstance(value, tuple | list) and any(isinstance(item, Tensor) for item in value):
+        return f"{name} = {kind(value)}"
+    if isinstance(value, dict) and len(repr(value)) > 240:
+        return f"{name} with {len(value)} entries"
+    return f"{name} = {value!r}"
 
 
 def describe(result: Any, right: Any) -> str:

@@ -31,7 +31,7 @@ from .pairs import MARKS, TARGETS, embedding_map, gallery, similarity, targets
 from .pictures import Picture, as_array, attention_map, patch_grid, patch_sequence, picture
 from .sequences import ROLES, attention_mask, token_row
 from .shares import bars
-from .tiles import PICTURE_COLOURS, canvas_choice, feature_order, picture_mask, tiling
+from .tiles import PICTURE_COLOURS, canvas_choice, feature_order, picture_mask, tiling, tilings
 
 __all__ = [
     "AMOUNT",
@@ -81,5 +81,6 @@ __all__ = [
     "style",
     "targets",
     "tiling",
+    "tilings",
     "token_row",
 ]

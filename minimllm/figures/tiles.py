@@ -1,6 +1,6 @@
 """Pictures in tiles: which grid a picture gets and why, who may look at which tile, and in what order features lie side by side."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,7 +12,7 @@ from PIL import Image
 
 from ..llama_vision.tiles import MAX_TILES, arrangements, choose_arrangement, fit
 from .numbers import as_numbers
-from .page import BLUE, GREEN, GREY, INK, ORANGE, PALE, PURPLE, SKY, VERMILION, own_axes, style
+from .page import BLUE, GREEN, GREY, INK, ORANGE, PALE, PURPLE, SKY, VERMILION, own_axes, placed, style
 from .pictures import Picture, _bare, _label, as_array
 
 PICTURE_COLOURS = (GREEN, VERMILION, BLUE, PURPLE, ORANGE, SKY)
@@ -74,6 +74,34 @@ def tiling(
     axes.set_title(title)
     _bare(axes)
     return axes.figure
+
+
+@style()
+def tilings(images: Mapping[str, Picture], tile_size: int = 560, *, row: int = 4, side: float = 0.56, width: float = 7.2) -> Figure:
+    """What becomes of several pictures, each as in :func:`tiling` and all at the same scale, ``row`` of them beside each other.
+
+    Args:
+        images: by title.
+        tile_size: side of a tile, in pixels.
+        row: how many pictures stand beside each other.
+        side, width: of a tile and of the whole, in inches; what is left between the pictures is shared out.
+    """
+    names, numbers = list(images), {grid: number for number, grid in enumerate(arrangements(), start=1)}
+    grids = [choose_arrangement(*_size(image, None), tile_size) for image in images.values()]
+    lines = [range(first, min(first + row, len(names))) for first in range(0, len(names), row)]
+    sizes = [(side * (columns + 0.04), side * (rows + (0.42 if rows * columns < MAX_TILES else 0.04))) for rows, columns in grids]
+    heights = [max(sizes[place][1] for place in line) + 0.55 for line in lines]
+    boxes = []
+    for line, bottom in zip(lines, np.cumsum(heights[::-1])[::-1], strict=True):
+        wide = [max(sizes[place][0], 1.15) for place in line]
+        gap = (width - sum(wide)) / len(line)
+        for place, left in zip(line, np.cumsum([0, *wide[:-1]]) + gap * np.arange(len(line)), strict=True):
+            boxes.append((left + 0.05, bottom - 0.45 - sizes[place][1], *sizes[place]))
+    figure, every = placed(width, sum(heights), *boxes)
+    for name, grid, axes in zip(names, grids, every, strict=True):
+        tiling(images[name], tile_size, title=f"{name}\nid {numbers[grid]}: {grid[0]} × {grid[1]}", empty=True, axes=axes)
+        axes.title.set_fontsize(9)
+    return figure
 
 
 @style()

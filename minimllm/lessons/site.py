@@ -31,7 +31,12 @@ main { max-width: 60rem; margin: 0 auto; padding: 1rem; }
 nav { display: flex; gap: 2rem; max-width: 60rem; margin: 0 auto; padding: 0.5rem 1rem; font-family: sans-serif; }
 summary { cursor: pointer; }
 img { max-width: 100%; }
-.jp-RenderedMarkdown pre, .jp-RenderedMarkdown code { font-family: monospace; overflow-x: auto; }
+.jp-RenderedMarkdown code { font-family: monospace !important; }
+.jp-RenderedMarkdown pre, .jp-RenderedText pre, .jp-InputArea-editor .highlight pre {
+  font-family: monospace !important; font-size: var(--jp-code-font-size) !important; line-height: 1.35;
+  white-space: pre !important; word-break: normal !important; overflow-x: auto !important;
+}
+.jp-RenderedText pre { white-space: pre-wrap !important; }
 </style>
 {%- endblock -%}
 """

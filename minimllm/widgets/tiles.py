@@ -30,6 +30,10 @@ MOST_PICTURES, MOST_WORDS = 3, 22
 _IMAGE = -1  # any id that is no word
 
 
+def _counted(count: int, thing: str) -> str:
+    return f"{count} {thing}{'s' * (count != 1)}"
+
+
 def tile_explorer(pictures: Mapping[str, Image.Image], sides: Sequence[int] = SIDES, tile_size: int = 560) -> Explorer:
     """Lesson 09: choose a photograph and drag its width and height, and see the grid, the scale, the tiles, the number and the mask.
 
@@ -80,10 +84,11 @@ def tile_explorer(pictures: Mapping[str, Image.Image], sides: Sequence[int] = SI
 
     def alt(picture: str, width: int, height: int) -> str:
         grid, scale, (new_height, new_width), mask = found(width, height)
+        of_eight = f"{_counted(grid[0], 'row')} by {_counted(grid[1], 'column')}"
         return (
-            f"The photograph {picture}, {height} by {width} pixels, height by width. Of the eight grids, {grid[0]} rows by {grid[1]} "
-            f"columns is chosen, number {numbers[grid]}, which allows a scale of {scale:.2f}; resized to {new_height} by "
-            f"{new_width}, at the top left of a black canvas of {grid[0] * tile_size} by {grid[1] * tile_size}; tile mask {mask}."
+            f"The photograph {picture}, {height} by {width} pixels, height by width. Of the eight grids, {of_eight} is chosen, number "
+            f"{numbers[grid]}, which allows a scale of {scale:.2f}; resized to {new_height} by {new_width}, at the top left of a black "
+            f"canvas of {grid[0] * tile_size} by {grid[1] * tile_size}; tile mask {mask}."
         )
 
     def slider(start: int) -> ipywidgets.SelectionSlider:
@@ -177,7 +182,8 @@ def mask_laboratory(examples: Sequence[str] = MASK_EXAMPLES) -> Explorer:
             words, tiles, visible = seen(text, rule)
         except ValueError as trouble:
             return f"In place of a mask for “{text}”: {trouble}"
-        start = f"The text “{text}”, {len(words)} tokens, {len(tiles)} pictures, {rule}. {verdict(text, rule, guess)}"
+        counts = f"{_counted(len(words), 'token')}, {_counted(len(tiles), 'picture')}"
+        start = f"The text “{text}”, {counts}, {rule}. {verdict(text, rule, guess)}"
         if guess == NO_GUESS:
             return f"{start} The mask is still hidden."
         rows = [subsets[sum(2**place for place, sees in enumerate(row.any(dim=-1).tolist()) if sees)] for row in visible]
