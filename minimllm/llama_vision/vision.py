@@ -129,8 +129,8 @@ class TileEncoder(nn.Module):
     Args:
         config: the sizes.
         seed: of the random weights; the global random state is neither read nor changed.
-        reference: ``meta`` collects what goes into the blocks ``collected``, for which the weights were trained, ``transformers`` what comes
-            out of them, as its releases from some 4.5x on do.
+        reference: ``meta`` collects what goes into the blocks ``collected``, for which the weights were trained, ``transformers`` what
+            comes out of them, as its releases from some 4.5x on do.
     """
 
     def __init__(self, config: TileEncoderConfig, seed: int = 0, reference: str = "meta"):
