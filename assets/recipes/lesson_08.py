@@ -233,6 +233,9 @@ RUNS: dict[str, Callable[[], dict[str, Any]]] = {
         for seed in range(3)
     },
     **{f"hybrid, seed {seed}": partial(trained, "hybrid", seed) for seed in range(2)},
+    # Louder, as beside the other design's frozen decoder; and with a projector of as many weights as learn there.
+    "unified, frozen decoder, louder, seed 0": partial(trained, "unified", decoder="frozen", token_scale=1.0),
+    "unified, frozen decoder, louder and wider, seed 0": partial(trained, "unified", decoder="frozen", token_scale=1.0, projector_dim=880),
     "unified, frozen decoder, four times as long, seed 0": partial(trained, "unified", decoder="frozen", steps=COURSE.SHIPPED_STEPS),
 }
 
