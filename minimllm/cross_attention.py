@@ -30,7 +30,8 @@ from minimllm.vit import ViT
 class CrossAttentionMLLM(nn.Module):
     """An image encoder without its end, a projector, and a decoder with gated blocks between its own, in which words look at pictures.
 
-    All gates are 0 at the start, and the model is then exactly its ``language_model``.
+    All gates are 0 at the start, and the model is then exactly its ``language_model``. With ``config.thumbnail`` that holds for texts
+    without a picture alone: the picture's token is then the picture itself, and every later token sees it by self-attention.
 
     Args:
         config: the sizes.
@@ -123,7 +124,8 @@ class CrossAttentionMLLM(nn.Module):
     ) -> Float[Tensor, "*places vocab"]:
         """``(batch, length)`` token ids and images -> ``(batch, length, vocab)`` logits; those at place ``i`` are about token ``i + 1``.
 
-        A token sees the last picture before it, or the last pictures, if their tokens stand side by side; before the first, none.
+        In the gated blocks a token sees the last picture before it, or the last pictures, if their tokens stand side by side; before the
+        first, none.
 
         Args:
             ids: token ids, with one ``image_token_id`` for each image; with a cache, the new ones only.

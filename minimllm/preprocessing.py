@@ -75,9 +75,12 @@ def decode(picture: Image.Image, where: str, convert: Callable[[Image.Image], Im
         picture.load()
         converted = convert(picture)
     except Exception as error:  # the decoders raise many kinds
-        raise ValueError(f"{name} cannot be read to its end: {error}") from error
+        told = str(error) or type(error).__name__
+        raise ValueError(f"{name} cannot be read to its end: {told}; open the file again, or fetch it anew") from error
     if frames > 1:
-        raise ValueError(f"{name} is an animation of {frames} frames; choose one: picture.seek(number), then picture.copy()")
+        raise ValueError(
+            f"{name} is an animation of {frames} frames, or has so many pages; choose one: picture.seek(number), then picture.copy()"
+        )
     return converted
 
 

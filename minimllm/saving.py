@@ -71,15 +71,16 @@ def write_weights(folder: Path, tensors: Mapping[str, Tensor], max_shard_size: i
     written = isinstance(max_shard_size, str) and re.fullmatch(r"[1-9]\d*[KMGT]B", max_shard_size)
     if not written and (type(max_shard_size) is not int or max_shard_size < 1):
         raise ValueError(f"max_shard_size must be a size such as '5GB', or a number of bytes; got {max_shard_size!r}")
-    split = split_torch_state_dict_into_shards(dict(tensors), max_shard_size=max_shard_size)
+    sizes = {name: tensor.detach().to("meta") for name, tensor in tensors.items()}  # tensors that share memory would be kept together
+    split = split_torch_state_dict_into_shards(sizes, max_shard_size=max_shard_size)
     for file, names in split.filename_to_tensors.items():
         write_tensors(folder / file, {name: tensors[name] for name in names})
     if split.is_sharded:
         write_json(folder / INDEX, {"metadata": split.metadata, "weight_map": split.tensor_to_filename})
 
 
-def was_written_here(name: str) -> bool:
-    return name in (*FILES, INDEX) or SHARD.fullmatch(name) is not None
+def was_written_here(path: Path) -> bool:
+    return path.is_file() and (path.name in (*FILES, INDEX) or SHARD.fullmatch(path.name) is not None)
 
 
 def save(
@@ -119,7 +120,7 @@ def save(
             size that is none.
     """
     folder = Path(folder)
-    others = [] if not folder.is_dir() else sorted(path.name for path in folder.iterdir() if not was_written_here(path.name))
+    others = [] if not folder.is_dir() else sorted(path.name for path in folder.iterdir() if not was_written_here(path))
     if others or (folder.exists() and not folder.is_dir()):
         what = f"holds {', '.join(others[:3])}" if others else "is a file"
         raise ValueError(f"{str(folder)!r} {what}; name a new folder, or one that holds nothing but a saved model")

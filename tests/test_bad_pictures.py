@@ -53,8 +53,8 @@ def truncated(path):
 BAD = {
     "no height": (lambda folder: Image.new("RGB", (5, 0)), "0 x 5 pixels; each side needs 1 pixel or more"),
     "no width": (lambda folder: Image.new("L", (0, 5)), "5 x 0 pixels"),
-    "an animation": (lambda folder: animated(), "an animation of 3 frames; choose one: picture.seek"),
-    "cut short": (lambda folder: truncated(folder / "holiday.jpg"), "holiday.jpg) cannot be read to its end"),
+    "an animation": (lambda folder: animated(), "an animation of 3 frames, or has so many pages; choose one: picture.seek"),
+    "cut short": (lambda folder: truncated(folder / "holiday.jpg"), "holiday.jpg) cannot be read to its end: "),
 }
 
 

@@ -88,6 +88,16 @@ def test_the_hybrid_is_cross_attention_with_a_thumbnail_that_learns():
     assert {"thumbnail.up.weight", "thumbnail.down.weight", "projector.up.weight"} <= moved
 
 
+def test_activations_are_counted_storage_by_storage_and_without_the_weights():
+    layers = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.GELU(), torch.nn.Linear(8, 3))
+    # Kept: what goes into the first layer, into GELU, and into the last one, whose weight is needed too, but is there anyway.
+    assert RECIPE.activation_bytes(layers, lambda layers: layers(torch.randn(2, 4)).sum()) == 4 * 2 * (4 + 8 + 8)
+    factors = torch.ones(2, 3)
+    assert RECIPE.activation_bytes(layers, lambda layers: (layers(torch.ones(2, 4)) * factors * factors).sum()) == 4 * 2 * (
+        4 + 8 + 8 + 3
+    )  # which is kept twice
+
+
 @pytest.mark.parametrize("design", RECIPE.BOTH)
 def test_the_memory_of_a_training_step_is_what_a_count_by_hand_gives(design):
     model, tokenizer = RECIPE.make_model(design)
@@ -102,6 +112,7 @@ def test_the_memory_of_a_training_step_is_what_a_count_by_hand_gives(design):
     groups = {kind: [weight for group in optimizer.param_groups for weight in group["params"]] for kind, optimizer in optimizers.items()}
     numbers = sum(weight.numel() for weight in groups["muon"]) + sum(2 * weight.numel() + 1 for weight in groups["adamw"])
     assert found[0]["optimizer"] == 4 * numbers
+    assert all(weight.grad is None for weight in model.parameters()), "the model stays as it is"
     assert 1.5 < found[1]["activations"] / found[0]["activations"] < 2.5, "in proportion to the pictures"
     tokens = makers[0](0).ids.numel()
     assert found[0]["activations"] > 4 * tokens * model.config.language.dim * 10 * model.config.language.layers

@@ -8,7 +8,7 @@ import meta_llama_vision as reference
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from support import largest_difference
+from support import largest_difference, unchecked
 from tiny_llama_vision import FOUR, TWO, batch, picture
 
 from minimllm import LanguageModelConfig, LlamaVision, LlamaVisionConfig, RotaryScaling, cross_attention_mask
@@ -291,3 +291,28 @@ def test_a_planted_mistake_is_visible(mistake, monkeypatch):
         MISTAKES[mistake](patch)
         model = from_meta(weights, CONFIG)
     assert difference(model, weights) > 2e-4, "twenty times the tolerance"
+
+
+def test_a_gate_may_be_a_row_of_equal_numbers_and_no_other_row():
+    weights = reference.random_weights()
+    gates = {name: value for name, value in weights.items() if "cross_attention_layers" in name and ".gate_" in name}
+    rows = {name: value.reshape(1).repeat(32) for name, value in gates.items()}
+    ours, again = from_meta(weights, CONFIG), from_meta(weights | rows, CONFIG)
+    assert gates and all(torch.equal(value, again.state_dict()[name]) for name, value in ours.state_dict().items())
+    name = sorted(gates)[0]
+    with pytest.raises(ValueError, match=r"gate_attn is torch.float32 \(2,\), expected floats of shape \(1,\)"):
+        from_meta(weights | {name: torch.tensor([0.1, 0.2])}, CONFIG)
+
+
+def test_what_is_no_set_of_tensors_of_one_dtype_is_refused():
+    weights = reference.random_weights()
+    name = sorted(weights)[0]
+    for given, words in (
+        ([1], "got a list"),
+        (weights | {name: 3}, f"{name} is a int"),
+        (weights | {name: weights[name].to("meta")}, f"{name} is a Tensor without"),
+        (weights | {name: weights[name].bfloat16()}, f"torch.bfloat16 ({name})"),
+    ):
+        with unchecked(), pytest.raises(ValueError) as error:
+            from_meta(given, CONFIG)
+        assert words in str(error.value)

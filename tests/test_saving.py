@@ -403,6 +403,17 @@ def test_shards_are_written_whole_or_not_at_all(tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["llama"]
 
 
+def test_weights_that_share_memory_are_divided_into_shards_as_well(tmp_path):
+    model = LanguageModel(LanguageModelConfig.tiny(50))
+    row = torch.nn.utils.parameters_to_vector(model.parameters()).detach()
+    torch.nn.utils.vector_to_parameters(row, model.parameters())
+    model.save_pretrained(tmp_path / "llama", max_shard_size="300KB")
+    shards = sorted((tmp_path / "llama").glob("*.safetensors"))
+    assert len(shards) > 3 and all(shard.stat().st_size < 310_000 for shard in shards)
+    again = LanguageModel.from_pretrained(tmp_path / "llama")
+    assert all(torch.equal(value, again.state_dict()[name]) for name, value in model.state_dict().items())
+
+
 @pytest.mark.parametrize("size", [0, -1, True, None, 1.5, "0GB", "-5GB", "5", "5XB", "5 gigabytes", ""])
 def test_sizes_that_are_none_are_refused(size, tmp_path):
     with unchecked(), pytest.raises(ValueError) as error:
@@ -418,6 +429,19 @@ def test_places_that_are_no_place_for_a_model(tmp_path):
     with pytest.raises(ValueError, match="is a file"):
         model.save_pretrained(tmp_path / "notes.txt")
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+    for name in (
+        "model_notes.txt",
+        "model-1-of-2.safetensors",
+        "model-00001-of-00002.safetensors.bak",
+        "model-00001-of-00002.safetensors/",
+    ):
+        beside = tmp_path / name.strip("/").partition(".")[0]
+        (beside / name if name.endswith("/") else beside).mkdir(parents=True)
+        if not name.endswith("/"):
+            (beside / name).write_text("mine")
+        with pytest.raises(ValueError, match=f"holds {name.strip('/')}"):
+            model.save_pretrained(beside)
+        assert (beside / name).exists()
     model.head.to(torch.bfloat16)
     with pytest.raises(ValueError, match="bfloat16, float32"):
         model.save_pretrained(tmp_path / "vit")

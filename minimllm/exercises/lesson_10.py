@@ -8,6 +8,7 @@ from einops import rearrange
 from torch import Tensor
 
 from ..language_model import WEIGHT_NAMES
+from ..llama_vision.meta import halves
 from ..pretrained import file_names
 from . import Exercise, Mistake
 
@@ -195,10 +196,6 @@ def rotary_cases() -> list[tuple[Tensor, int]]:
     return [(torch.randn(heads * head_dim, dim, generator=generator), heads) for heads, head_dim, dim in ((2, 8, 6), (3, 4, 12), (1, 6, 5))]
 
 
-def from_meta(weight: Tensor, heads: int) -> Tensor:
-    return rearrange(weight, "(heads pair two) dim -> (heads two pair) dim", heads=heads, two=2)
-
-
 def not_moved(weight: Tensor, heads: int) -> Tensor:
     return weight.clone()
 
@@ -221,11 +218,11 @@ def columns_moved(weight: Tensor, heads: int) -> Tensor:
 
 
 def second_first(weight: Tensor, heads: int) -> Tensor:
-    return from_meta(rearrange(weight, "(n two) dim -> n two dim", two=2).flip(1).flatten(0, 1), heads)
+    return halves(rearrange(weight, "(n two) dim -> n two dim", two=2).flip(1).flatten(0, 1), heads)
 
 
 ROTARY_ROWS = Exercise(
-    reference=from_meta,
+    reference=halves,
     cases=rotary_cases,
     mistakes=(
         Mistake(not_moved, "The rows are as before: the model would turn number 0 together with the wrong partner."),

@@ -4,6 +4,7 @@ Names and shapes are those of ``models/llama3/multimodal/model.py`` in meta-llam
 ``convert_mllama_weights_to_hf.py`` makes of the released files.
 """
 
+import re
 from collections.abc import Mapping
 
 import torch
@@ -16,6 +17,7 @@ from minimllm.llama_vision.model import LlamaVision
 from minimllm.llama_vision.tiles import arrangements
 from minimllm.pretrained import enumerate_names, file_names
 
+GATES = re.compile(r"text_model\.cross_attention_layers\.\d+\.gate_(attn|ffwd)")
 VISION = "vision_model.vision_encoder."
 NEW_TOKENS = "text_model.learnable_embedding.weight"  # the rows behind the vocabulary, which are a table of their own there
 COMPUTED = {"text_model.rope.freqs"}  # older files carry it; it follows from the config
@@ -101,6 +103,9 @@ def from_meta(weights: Mapping[str, Tensor], config: LlamaVisionConfig) -> Llama
     shapes = {names[ours]: meta_shape(ours, tuple(parameter.shape), config) for ours, parameter in parameters.items()}
     if config.extra_tokens:
         shapes[NEW_TOKENS] = (config.extra_tokens, config.language.dim)
+    if not isinstance(weights, Mapping):
+        raise ValueError(f"expected a mapping of Meta's names to tensors, such as a file's state dict; got a {type(weights).__name__}")
+    weights = {name: first_number(value) if GATES.fullmatch(name) else value for name, value in weights.items()}
     check_weights(weights, shapes)
     for ours, parameter in parameters.items():
         value = weights[names[ours]]
@@ -127,17 +132,28 @@ def meta_shape(ours: str, shape: tuple[int, ...], config: LlamaVisionConfig) -> 
     return shape
 
 
+def first_number(gate: Tensor) -> Tensor:
+    """Of a gate that is stored as a row of equal numbers, or with more axes: Meta's code, too, takes one."""
+    alike = torch.is_tensor(gate) and not gate.is_meta and (gate.numel() == 1 or gate.ndim == 1 and bool((gate == gate[:1]).all()))
+    return gate.flatten()[:1] if alike else gate
+
+
 def check_weights(weights: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Raise a ``ValueError`` unless there is a tensor of floats in each of these shapes, and no other."""
+    """Raise a ``ValueError`` unless there is a tensor of floats in each of these shapes, all of one dtype, and no other."""
     missing = sorted(shapes.keys() - weights.keys())
     unexpected = sorted(weights.keys() - shapes.keys() - COMPUTED)
     if missing or unexpected:
         found = f"{enumerate_names('missing', missing)}; {enumerate_names('unexpected', unexpected)}"
         raise ValueError(f"these weights are not those of Meta's code for this config: {found}")
+    if strange := sorted(name for name in shapes if not torch.is_tensor(weights[name]) or weights[name].is_meta):
+        raise ValueError(f"expected tensors with values; {strange[0]} is a {type(weights[strange[0]]).__name__} without")
     for name, shape in shapes.items():
         if tuple(weights[name].shape) != shape or not weights[name].is_floating_point():
             got = f"{weights[name].dtype} {tuple(weights[name].shape)}"
             raise ValueError(f"tensor {name} is {got}, expected floats of shape {shape}; compare the sizes in the config")
+    if len(kinds := {str(weights[name].dtype): name for name in shapes}) > 1:
+        told = ", ".join(f"{kind} ({name})" for kind, name in sorted(kinds.items()))
+        raise ValueError(f"the weights are of several dtypes: {told}; bring them to one")
 
 
 def in_our_order(ours: str, value: Tensor, config: LlamaVisionConfig) -> Tensor:
