@@ -48,6 +48,14 @@ def test_each_mistake_is_rejected_with_its_own_hint(name, mistake):
     assert verdict.message == f"not yet. {mistake.hint}"
 
 
+ALSO = [(name, mistake, wrong) for name, mistake in MISTAKES for wrong in mistake.also]
+
+
+@pytest.mark.parametrize("name, mistake, wrong", ALSO, ids=[f"{name}-{wrong.__name__}" for name, _, wrong in ALSO])
+def test_the_same_mistake_made_in_another_way_gets_the_same_hint(name, mistake, wrong):
+    assert judge(EXERCISES[name], wrong).message == f"not yet. {mistake.hint}"
+
+
 @pytest.mark.parametrize("name", EXERCISES)
 def test_an_unsolved_exercise_says_so_and_raises_nothing(name, capsys):
     def stub(*arguments):
@@ -141,6 +149,23 @@ def test_whole_scales_are_told_to_divide_otherwise():
 def test_arguments_are_told_with_their_values_where_these_are_short(name, function, words):
     message = judge(EXERCISES[name], function).message
     assert re.search(words, message) and len(message) < 400, message
+
+
+def pair_of(first, second) -> Exercise:
+    return Exercise(lambda values: (values * first, values * second), numbers, [], "")
+
+
+def test_of_several_results_only_the_wrong_ones_are_told():
+    """A right tensor beside a wrong one has no first wrong number: looking for it was an error."""
+    assert "): value 2: the shape is right" in judge(pair_of(2, 3), lambda values: (values * 2, values**2)).message
+    message = judge(EXERCISES["reading_cost"], lambda *sizes: (EXERCISES["reading_cost"].reference(*sizes)[0], 1)).message
+    assert "value 1" not in message and "value 2: it returned 1, expected" in message
+
+
+def test_errors_about_none_say_what_to_ask():
+    exercise = Exercise(lambda values, last: values, lambda: [(torch.ones(2), None), (torch.ones(2), torch.ones(2))], [], "")
+    assert "needs a branch of its own" in judge(exercise, lambda values, last: values @ last).message
+    assert "`is None` says" in judge(exercise, lambda values, last: values if last else values).message
 
 
 def test_a_call_instead_of_the_function_is_noticed():
