@@ -11,6 +11,7 @@ import torch
 from lesson_rules import checks, code_cells, parsed
 from support import unchecked
 
+from minimllm.attention import Attention
 from minimllm.exercises import Exercise, Mistake, all_exercises, check, judge
 from minimllm.llama_vision.tiles import arrangements
 
@@ -166,6 +167,35 @@ def test_errors_about_none_say_what_to_ask():
     exercise = Exercise(lambda values, last: values, lambda: [(torch.ones(2), None), (torch.ones(2), torch.ones(2))], [], "")
     assert "needs a branch of its own" in judge(exercise, lambda values, last: values @ last).message
     assert "`is None` says" in judge(exercise, lambda values, last: values if last else values).message
+
+
+def row_without_a_true(words, pictures, visible, norm, attention, gate):
+    return words + gate.tanh() * attention(norm(words), pictures, visible[:, None])
+
+
+def row_without_a_true_times_sees(words, pictures, visible, norm, attention, gate):
+    return words + gate.tanh() * (attention(norm(words), pictures, visible[:, None]) * visible.any(dim=-1, keepdim=True))
+
+
+@pytest.mark.parametrize("function", [row_without_a_true, row_without_a_true_times_sees])
+def test_a_gated_block_that_leaves_a_row_without_a_true_is_rejected(function):
+    """torch's fused kernel gives zeros for such a row on a CPU, and the mistake that the exercise is about was judged right."""
+    verdict = judge(EXERCISES["gated_block"], function)
+    assert verdict.status == "mistake" and "A row of the mask has no True: its softmax divides nothing by nothing" in verdict.message
+
+
+def test_the_attention_of_the_gated_block_is_the_packages_with_its_softmax_written_out():
+    for words, pictures, visible, _, attention, _ in EXERCISES["gated_block"].cases():
+        fused = Attention(8, 2, bias=False, normalise_heads=1e-5)
+        fused.load_state_dict(attention.state_dict())
+        whole = (visible | ~visible.any(dim=-1, keepdim=True))[:, None]
+        torch.testing.assert_close(attention(words, pictures, whole), fused(words, pictures, whole))
+        assert attention(words, pictures, visible[:, None])[:, 0].isnan().all()
+
+
+def test_a_module_of_several_lines_is_told_by_its_type():
+    message = judge(EXERCISES["gated_block"], lambda words, *others: words * 7).message
+    assert "attention = WrittenOutAttention(...) and gate of shape (1,): " in message and "\n" not in message
 
 
 def test_a_call_instead_of_the_function_is_noticed():

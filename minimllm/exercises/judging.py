@@ -4,7 +4,7 @@ import copy
 import inspect
 import linecache
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -85,7 +85,7 @@ def judge(exercise: Exercise, function: Callable) -> Verdict:
         return _judge_manners(exercise, function, cases, attempts)
     for mistake in exercise.mistakes:
         for wrong in (mistake.function, *mistake.also):
-            if _alike(attempts, [_Attempt(wrong, case) for case in cases]):
+            if _alike(attempts, (_Attempt(wrong, case) for case in cases)):
                 return Verdict("mistake", f"not yet. {mistake.hint}")
     for case, attempt in zip(cases, attempts, strict=True):
         if attempt.error is not None:
@@ -98,11 +98,14 @@ def judge(exercise: Exercise, function: Callable) -> Verdict:
     return Verdict("wrong", f"not yet. {symptoms.call(names, case)}: {symptom}")
 
 
-def _alike(attempts: Sequence[_Attempt], others: Sequence[_Attempt]) -> bool:
-    """Whether two functions did the same on every case: equal results, or an error of the same type; and gave a result at least once."""
-    pairs = list(zip(attempts, others, strict=True))
+def _alike(attempts: Sequence[_Attempt], others: Iterable[_Attempt]) -> bool:
+    """Whether two functions did the same on every case: equal results, or an error of the same type; and gave a result at least once.
+
+    Of ``others`` no more are asked for than it takes to find a difference.
+    """
     if all(attempt.error for attempt in attempts):
         return False
+    pairs = zip(attempts, others, strict=True)
     return all(type(one.error) is type(other.error) and (one.error is not None or same(one.result, other.result)) for one, other in pairs)
 
 
