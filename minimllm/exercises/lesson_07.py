@@ -365,6 +365,42 @@ def pictures_kept(cache, pictures, key_weight, value_weight):
     return (pictures, pictures) if cache is None else keep(cache, pictures, key_weight, value_weight)
 
 
+def pictures_always(cache, pictures, key_weight, value_weight):
+    keys, values = pictures @ key_weight, pictures @ value_weight
+    return (keys, values) if cache is None else (torch.cat([cache[0], keys], dim=1), torch.cat([cache[1], values], dim=1))
+
+
+def pictures_always_by_method(cache, pictures, key_weight, value_weight):
+    return keep(cache, pictures.matmul(torch.eye(pictures.shape[-1])), key_weight, value_weight)
+
+
+def cache_always(cache, pictures, key_weight, value_weight):
+    return cache if pictures is None else keep((cache[0], cache[1]), pictures, key_weight, value_weight)
+
+
+def both_always(cache, pictures, key_weight, value_weight):
+    return pictures_always((cache[0], cache[1]), pictures, key_weight, value_weight)
+
+
+def first_not_kept(cache, pictures, key_weight, value_weight):
+    return None if cache is None else keep(cache, pictures, key_weight, value_weight)
+
+
+def values_before_keys(cache, pictures, key_weight, value_weight):
+    keys, values = keep(cache, pictures, key_weight, value_weight)
+    return values, keys
+
+
+def values_before_keys_if_new(cache, pictures, key_weight, value_weight):
+    keys, values = keep(cache, pictures, key_weight, value_weight)
+    return (keys, values) if pictures is None else (values, keys)
+
+
+def values_before_keys_at_first(cache, pictures, key_weight, value_weight):
+    keys, values = keep(cache, pictures, key_weight, value_weight)
+    return (values, keys) if cache is None else (keys, values)
+
+
 KEEP_PICTURES = Exercise(
     reference=keep,
     cases=keeping_cases,
@@ -402,6 +438,32 @@ KEEP_PICTURES = Exercise(
         Mistake(values_are_keys, "The values are computed with the weights of the keys. They have weights of their own."),
         Mistake(exchanged, "Keys and values have exchanged their weights."),
         Mistake(
+            values_before_keys,
+            "The values stand before the keys. What is given back is the cache of the next call, where cache[0] are the keys: keys first.",
+            also=(values_before_keys_if_new, values_before_keys_at_first),
+        ),
+        Mistake(
+            pictures_always,
+            "Where no picture is new, pictures is None, and None times a matrix is a TypeError. Begin with that case: if pictures is None, "
+            "give back what is kept.",
+            also=(pictures_always_by_method,),
+        ),
+        Mistake(
+            cache_always,
+            "At the first call nothing is kept yet: cache is None, and has no cache[0]. That case needs a branch of its own: the new keys "
+            "and values are then all there is.",
+        ),
+        Mistake(
+            both_always,
+            "Both may be None, and you count on neither being so: cache at the first call (give back the new keys and values), pictures "
+            "where only words are new (give back what is kept). Ask `if ... is None` first.",
+        ),
+        Mistake(
+            first_not_kept,
+            "At the first call, where cache is None, you give nothing back, and the first picture is lost. Its keys and values are all "
+            "that is kept then.",
+        ),
+        Mistake(
             pictures_kept,
             "At the first call you keep the pictures themselves. Keep what the attention needs of them, the keys and the values: the cache "
             "is to save projecting them anew at every word.",
@@ -437,6 +499,28 @@ def gates_only(name: str) -> bool:
 
 def all_that_says_gate(name: str) -> bool:
     return "gate" in name
+
+
+def _without(ending: Callable[[str], bool], name: str, projector: bool = True) -> Callable[[str], bool]:
+    """The right answer but for those names in the gated blocks of which ``ending`` is true, and perhaps the projector's."""
+
+    def function(parameter: str) -> bool:
+        return learns(parameter) and not (ending(parameter) if parameter.startswith("cross_blocks.") else not projector)
+
+    return _named(function, name)
+
+
+gates_and_projector = _without(lambda name: not name.endswith("_gate"), "gates_and_projector")
+blocks_without_norms = _without(lambda name: "norm" in name, "blocks_without_norms")
+blocks_without_norms_or_projector = _without(lambda name: "norm" in name, "blocks_without_norms_or_projector", projector=False)
+blocks_without_two_norms = _without(lambda name: name.endswith(("attention_norm.weight", "mlp_norm.weight")), "blocks_without_two_norms")
+blocks_without_head_norms = _without(lambda name: "query_norm" in name or "key_norm" in name, "blocks_without_head_norms")
+blocks_without_gates = _without(lambda name: name.endswith("_gate"), "blocks_without_gates")
+blocks_without_all_gates = _without(lambda name: "gate" in name, "blocks_without_all_gates")
+blocks_without_gates_or_projector = _without(lambda name: name.endswith("_gate"), "blocks_without_gates_or_projector", projector=False)
+matrices_alone = _without(lambda name: name.endswith("_gate") or "norm" in name, "matrices_alone")
+attention_gates_forgotten = _without(lambda name: name.endswith("attention_gate"), "attention_gates_forgotten")
+mlp_gates_forgotten = _without(lambda name: name.endswith("mlp_gate"), "mlp_gates_forgotten")
 
 
 def without_the_projector(name: str) -> bool:
@@ -479,6 +563,28 @@ WHAT_LEARNS = Exercise(
         Mistake(
             gates_only,
             "The gates alone learn. What they let through would stay random: the weights behind them must learn as well.",
+        ),
+        Mistake(
+            gates_and_projector,
+            "The gates and the projector learn, but not what is behind the gates: the attention of the gated blocks is new, and would stay "
+            "random. The whole of cross_blocks learns.",
+        ),
+        Mistake(
+            blocks_without_gates,
+            "The gates are missing. They begin at 0, and there they would stay: whatever the rest of the blocks learned, nothing would "
+            "ever be seen, and nothing would pull at it either.",
+            also=(
+                blocks_without_all_gates,
+                blocks_without_gates_or_projector,
+                matrices_alone,
+                attention_gates_forgotten,
+                mlp_gates_forgotten,
+            ),
+        ),
+        Mistake(
+            blocks_without_norms,
+            "The norms of the gated blocks are missing. They are as new as the rest of them: the whole of cross_blocks learns.",
+            also=(blocks_without_norms_or_projector, blocks_without_two_norms, blocks_without_head_norms),
         ),
         Mistake(
             all_that_says_gate,
