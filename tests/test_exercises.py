@@ -159,8 +159,23 @@ def pair_of(first, second) -> Exercise:
 def test_of_several_results_only_the_wrong_ones_are_told():
     """A right tensor beside a wrong one has no first wrong number: looking for it was an error."""
     assert "): value 2: the shape is right" in judge(pair_of(2, 3), lambda values: (values * 2, values**2)).message
+    assert re.search(r"numbers are not.*\d; value 2: .*\d\.$", judge(pair_of(2, 3), lambda values: (values**2, values**2)).message)
     message = judge(EXERCISES["reading_cost"], lambda *sizes: (EXERCISES["reading_cost"].reference(*sizes)[0], 1)).message
     assert "value 1" not in message and "value 2: it returned 1, expected" in message
+
+
+def test_half_of_the_pairs_is_noticed_where_their_number_is_odd():
+    """(tokens² halved, in whole numbers or not, is not the same for 25 tokens.)"""
+
+    def halved(image, text, dim, kv_dim, mlp_dim, layers, cross_layers):
+        def decoder(tokens):
+            return layers * (tokens * dim * (2 * dim + 2 * kv_dim + 3 * mlp_dim) + dim * tokens**2)
+
+        words = text + 1
+        gated = words * (2 * dim * dim + 3 * dim * mlp_dim) + image * 2 * dim * kv_dim + 2 * dim * words * image
+        return decoder(image + text), decoder(words) + cross_layers * gated
+
+    assert "thrown away" in judge(EXERCISES["reading_cost"], halved).message
 
 
 def test_errors_about_none_say_what_to_ask():

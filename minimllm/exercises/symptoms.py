@@ -65,7 +65,7 @@ def describe(result: Any, right: Any) -> str:
     if not isinstance(right, Tensor):
         if isinstance(right, tuple) and isinstance(result, tuple | list) and len(right) == len(result):
             pairs = [(place + 1, one, other) for place, (one, other) in enumerate(zip(result, right, strict=True)) if not same(one, other)]
-            return "; ".join(f"value {place}: {describe(one, other)}" for place, one, other in pairs)
+            return "; ".join(f"value {place}: {describe(one, other).removesuffix('.')}" for place, one, other in pairs) + "."
         if isinstance(right, bool | int | float | str) and isinstance(result, bool | int | float | str):
             return f"it returned {result!r}, expected {right!r}."
         return f"it returned {kind(result)}, expected {kind(right)}."
