@@ -11,6 +11,7 @@ import torch
 from lesson_rules import checks, code_cells, parsed
 from support import unchecked
 
+from minimllm.attention import Attention
 from minimllm.exercises import Exercise, Mistake, all_exercises, check, judge
 from minimllm.llama_vision.tiles import arrangements
 
@@ -46,6 +47,14 @@ def test_each_mistake_is_rejected_with_its_own_hint(name, mistake):
     verdict = judge(EXERCISES[name], mistake.function)
     assert verdict.status == "mistake"
     assert verdict.message == f"not yet. {mistake.hint}"
+
+
+ALSO = [(name, mistake, wrong) for name, mistake in MISTAKES for wrong in mistake.also]
+
+
+@pytest.mark.parametrize("name, mistake, wrong", ALSO, ids=[f"{name}-{wrong.__name__}" for name, _, wrong in ALSO])
+def test_the_same_mistake_made_in_another_way_gets_the_same_hint(name, mistake, wrong):
+    assert judge(EXERCISES[name], wrong).message == f"not yet. {mistake.hint}"
 
 
 @pytest.mark.parametrize("name", EXERCISES)
@@ -141,6 +150,67 @@ def test_whole_scales_are_told_to_divide_otherwise():
 def test_arguments_are_told_with_their_values_where_these_are_short(name, function, words):
     message = judge(EXERCISES[name], function).message
     assert re.search(words, message) and len(message) < 400, message
+
+
+def pair_of(first, second) -> Exercise:
+    return Exercise(lambda values: (values * first, values * second), numbers, [], "")
+
+
+def test_of_several_results_only_the_wrong_ones_are_told():
+    """A right tensor beside a wrong one has no first wrong number: looking for it was an error."""
+    assert "): value 2: the shape is right" in judge(pair_of(2, 3), lambda values: (values * 2, values**2)).message
+    assert re.search(r"numbers are not.*\d; value 2: .*\d\.$", judge(pair_of(2, 3), lambda values: (values**2, values**2)).message)
+    message = judge(EXERCISES["reading_cost"], lambda *sizes: (EXERCISES["reading_cost"].reference(*sizes)[0], 1)).message
+    assert "value 1" not in message and "value 2: it returned 1, expected" in message
+
+
+def test_half_of_the_pairs_is_noticed_where_their_number_is_odd():
+    """(tokens² halved, in whole numbers or not, is not the same for 25 tokens.)"""
+
+    def halved(image, text, dim, kv_dim, mlp_dim, layers, cross_layers):
+        def decoder(tokens):
+            return layers * (tokens * dim * (2 * dim + 2 * kv_dim + 3 * mlp_dim) + dim * tokens**2)
+
+        words = text + 1
+        gated = words * (2 * dim * dim + 3 * dim * mlp_dim) + image * 2 * dim * kv_dim + 2 * dim * words * image
+        return decoder(image + text), decoder(words) + cross_layers * gated
+
+    assert "thrown away" in judge(EXERCISES["reading_cost"], halved).message
+
+
+def test_errors_about_none_say_what_to_ask():
+    exercise = Exercise(lambda values, last: values, lambda: [(torch.ones(2), None), (torch.ones(2), torch.ones(2))], [], "")
+    assert "needs a branch of its own" in judge(exercise, lambda values, last: values @ last).message
+    assert "`is None` says" in judge(exercise, lambda values, last: values if last else values).message
+
+
+def row_without_a_true(words, pictures, visible, norm, attention, gate):
+    return words + gate.tanh() * attention(norm(words), pictures, visible[:, None])
+
+
+def row_without_a_true_times_sees(words, pictures, visible, norm, attention, gate):
+    return words + gate.tanh() * (attention(norm(words), pictures, visible[:, None]) * visible.any(dim=-1, keepdim=True))
+
+
+@pytest.mark.parametrize("function", [row_without_a_true, row_without_a_true_times_sees])
+def test_a_gated_block_that_leaves_a_row_without_a_true_is_rejected(function):
+    """torch's fused kernel gives zeros for such a row on a CPU, and the mistake that the exercise is about was judged right."""
+    verdict = judge(EXERCISES["gated_block"], function)
+    assert verdict.status == "mistake" and "A row of the mask has no True: its softmax divides nothing by nothing" in verdict.message
+
+
+def test_the_attention_of_the_gated_block_is_the_packages_with_its_softmax_written_out():
+    for words, pictures, visible, _, attention, _ in EXERCISES["gated_block"].cases():
+        fused = Attention(8, 2, bias=False, normalise_heads=1e-5)
+        fused.load_state_dict(attention.state_dict())
+        whole = (visible | ~visible.any(dim=-1, keepdim=True))[:, None]
+        torch.testing.assert_close(attention(words, pictures, whole), fused(words, pictures, whole))
+        assert attention(words, pictures, visible[:, None])[:, 0].isnan().all()
+
+
+def test_a_module_of_several_lines_is_told_by_its_type():
+    message = judge(EXERCISES["gated_block"], lambda words, *others: words * 7).message
+    assert "attention = WrittenOutAttention(...) and gate of shape (1,): " in message and "\n" not in message
 
 
 def test_a_call_instead_of_the_function_is_noticed():

@@ -4,22 +4,29 @@ import copy
 import inspect
 import linecache
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from . import symptoms
+from .symptoms import same
 
 
 @dataclass(frozen=True)
 class Mistake:
-    """A mistake that people make: a function that makes it, and the hint that helps who made it."""
+    """A mistake that people make: a function that makes it, and the hint that helps who made it.
+
+    Args:
+        function: the wrong function.
+        hint: what helps.
+        also: other functions that deserve the same hint: the mistake made in another way, or together with another one.
+    """
 
     function: Callable
     hint: str
+    also: Sequence[Callable] = ()
 
 
 @dataclass(frozen=True)
@@ -64,25 +71,6 @@ class _Attempt:
         self.unsolved = isinstance(self.error, NotImplementedError) or (self.error is None and (self.result is None or self.result is ...))
 
 
-def same(one: Any, other: Any) -> bool:
-    """Whether two results agree: tensors in shape and kind and to rounding, tuples and lists item by item."""
-    if isinstance(one, Tensor) and isinstance(other, Tensor):
-        if one.shape != other.shape or one.dtype != other.dtype:
-            return False
-        if not one.is_floating_point():
-            return torch.equal(one, other)
-        return torch.allclose(one.detach(), other.detach(), rtol=1e-4, atol=1e-5, equal_nan=True)
-    if isinstance(one, tuple | list) and isinstance(other, tuple | list):
-        return len(one) == len(other) and all(map(same, one, other))
-    if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
-    if isinstance(one, nn.Module) and isinstance(other, nn.Module):
-        return same(dict(one.state_dict()), dict(other.state_dict()))
-    if isinstance(one, float) or isinstance(other, float):
-        return isinstance(one, int | float) and isinstance(other, int | float) and abs(one - other) <= 1e-5 + 1e-4 * abs(other)
-    return type(one) is type(other) and bool(one == other)
-
-
 def judge(exercise: Exercise, function: Callable) -> Verdict:
     """Try a learner's function on every case of the exercise."""
     if not callable(function):
@@ -96,8 +84,9 @@ def judge(exercise: Exercise, function: Callable) -> Verdict:
     if _alike(attempts, expected):
         return _judge_manners(exercise, function, cases, attempts)
     for mistake in exercise.mistakes:
-        if _alike(attempts, [_Attempt(mistake.function, case) for case in cases]):
-            return Verdict("mistake", f"not yet. {mistake.hint}")
+        for wrong in (mistake.function, *mistake.also):
+            if _alike(attempts, (_Attempt(wrong, case) for case in cases)):
+                return Verdict("mistake", f"not yet. {mistake.hint}")
     for case, attempt in zip(cases, attempts, strict=True):
         if attempt.error is not None:
             return Verdict("wrong", f"not yet. {symptoms.call(names, case)}, your function {_told(attempt.error, function)}")
@@ -109,11 +98,14 @@ def judge(exercise: Exercise, function: Callable) -> Verdict:
     return Verdict("wrong", f"not yet. {symptoms.call(names, case)}: {symptom}")
 
 
-def _alike(attempts: Sequence[_Attempt], others: Sequence[_Attempt]) -> bool:
-    """Whether two functions did the same on every case: equal results, or an error of the same type; and gave a result at least once."""
-    pairs = list(zip(attempts, others, strict=True))
+def _alike(attempts: Sequence[_Attempt], others: Iterable[_Attempt]) -> bool:
+    """Whether two functions did the same on every case: equal results, or an error of the same type; and gave a result at least once.
+
+    Of ``others`` no more are asked for than it takes to find a difference.
+    """
     if all(attempt.error for attempt in attempts):
         return False
+    pairs = zip(attempts, others, strict=True)
     return all(type(one.error) is type(other.error) and (one.error is not None or same(one.result, other.result)) for one, other in pairs)
 
 

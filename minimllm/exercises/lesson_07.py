@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
 from ..attention import Attention
@@ -16,8 +17,22 @@ from . import Exercise, Mistake
 Parts = tuple[Tensor, Tensor, Tensor, nn.Module, Attention, Tensor]
 
 
+class WrittenOutAttention(Attention):
+    """The same attention with its softmax written out, as the textbooks have it.
+
+    The fused kernel that :class:`Attention` calls gives zeros on a CPU for a row of the mask without a True; it does not promise them. The
+    formula gives NaN, and that is what must show here, where leaving out such rows is half of the exercise.
+    """
+
+    def forward(self, x, context=None, mask=None, rotary=None, cache=None) -> Tensor:
+        values = self.project(x, context, rotary)[2].repeat_interleave(self.heads // self.key_value_heads, dim=1)
+        mixed = self.weights(x, context, mask, rotary) @ values
+        return self.output(rearrange(mixed, "b heads length d -> b length (heads d)"))
+
+
 def _block(dim: int, heads: int, gate: float, generator: torch.Generator) -> GatedCrossAttentionBlock:
     block = GatedCrossAttentionBlock(dim, heads, None)
+    block.attention = WrittenOutAttention(dim, heads, bias=False, normalise_heads=1e-5)
     with torch.no_grad():
         for parameter in block.parameters():
             parameter.normal_(std=0.4, generator=generator)
@@ -47,40 +62,55 @@ def gated_block(words: Tensor, pictures: Tensor, visible: Tensor, norm: nn.Modul
     return block(words, pictures, visible)
 
 
+Look = Callable[[Tensor, Tensor, Tensor, Attention], Tensor]
+
+
 def _look(words: Tensor, pictures: Tensor, visible: Tensor, attention: Attention) -> Tensor:
     sees = visible.any(dim=-1, keepdim=True)
     return attention(words, pictures, (visible | ~sees)[:, None]) * sees
 
 
-def _variant(combine: Callable[[Tensor, Tensor, Tensor], Tensor], name: str) -> Callable[..., Tensor]:
-    """The block with another way of putting the words, what they saw, and the gate together."""
+def _average_for_the_blind(words: Tensor, pictures: Tensor, visible: Tensor, attention: Attention) -> Tensor:
+    return attention(words, pictures, (visible | ~visible.any(dim=-1, keepdim=True))[:, None])
 
-    def function(words: Tensor, pictures: Tensor, visible: Tensor, norm: nn.Module, attention: Attention, gate: Tensor) -> Tensor:
-        return combine(words, _look(norm(words), pictures, visible, attention), gate)
 
+def _nan_for_the_blind(words: Tensor, pictures: Tensor, visible: Tensor, attention: Attention) -> Tensor:
+    return attention(words, pictures, visible[:, None])
+
+
+def _named(function: Callable, name: str) -> Callable:
     function.__name__ = name
     return function
 
 
-no_tanh = _variant(lambda words, look, gate: words + gate * look, "no_tanh")
-gate_after_the_sum = _variant(lambda words, look, gate: gate.tanh() * (words + look), "gate_after_the_sum")
-gate_at_one = _variant(lambda words, look, gate: words + look, "gate_at_one")
-sigmoid_gate = _variant(lambda words, look, gate: words + gate.sigmoid() * look, "sigmoid_gate")
-blended = _variant(lambda words, look, gate: (1 - gate.tanh()) * words + gate.tanh() * look, "blended")
-no_residual = _variant(lambda words, look, gate: gate.tanh() * look, "no_residual")
-tanh_of_the_product = _variant(lambda words, look, gate: words + (gate * look).tanh(), "tanh_of_the_product")
+def _mistake(name: str, write: Callable[..., Tensor], hint: str) -> Mistake:
+    """``write(words, pictures, visible, norm, attention, gate, look)``, and the same hint whatever blind words get."""
+
+    def function(look: Look, suffix: str = "") -> Callable[..., Tensor]:
+        def block(words: Tensor, pictures: Tensor, visible: Tensor, norm: nn.Module, attention: Attention, gate: Tensor) -> Tensor:
+            return write(words, pictures, visible, norm, attention, gate, look)
+
+        return _named(block, name + suffix)
+
+    also = function(_average_for_the_blind, "_and_an_average_for_the_blind"), function(_nan_for_the_blind, "_and_nan_for_the_blind")
+    return Mistake(function(_look), hint, also)
 
 
-def mask_transposed(words, pictures, visible, norm, attention, gate):
-    return gated_block(words, pictures, visible.transpose(1, 2), norm, attention, gate)
+def _combined(name: str, combine: Callable[[Tensor, Tensor, Tensor], Tensor], hint: str) -> Mistake:
+    """The block with another way of putting the words, what they saw, and the gate together."""
 
+    def write(words, pictures, visible, norm, attention, gate, look):
+        return combine(words, look(norm(words), pictures, visible, attention), gate)
 
-def mask_inverted(words, pictures, visible, norm, attention, gate):
-    return gated_block(words, pictures, ~visible, norm, attention, gate)
+    return _mistake(name, write, hint)
 
 
 def mask_ignored(words, pictures, visible, norm, attention, gate):
     return words + gate.tanh() * attention(norm(words), pictures)
+
+
+def mask_ignored_but_for_the_blind(words, pictures, visible, norm, attention, gate):
+    return words + gate.tanh() * attention(norm(words), pictures) * visible.any(dim=-1, keepdim=True)
 
 
 def mask_without_heads(words, pictures, visible, norm, attention, gate):
@@ -88,25 +118,20 @@ def mask_without_heads(words, pictures, visible, norm, attention, gate):
     return words + gate.tanh() * attention(norm(words), pictures, visible | ~sees) * sees
 
 
+def mask_without_heads_average(words, pictures, visible, norm, attention, gate):
+    return words + gate.tanh() * attention(norm(words), pictures, visible | ~visible.any(dim=-1, keepdim=True))
+
+
+def mask_without_heads_nan(words, pictures, visible, norm, attention, gate):
+    return words + gate.tanh() * attention(norm(words), pictures, visible)
+
+
 def blind_words_see_all(words, pictures, visible, norm, attention, gate):
-    sees = visible.any(dim=-1, keepdim=True)
-    return words + gate.tanh() * attention(norm(words), pictures, (visible | ~sees)[:, None])
+    return words + gate.tanh() * _average_for_the_blind(norm(words), pictures, visible, attention)
 
 
-def not_normalised(words, pictures, visible, norm, attention, gate):
-    return words + gate.tanh() * _look(words, pictures, visible, attention)
-
-
-def pictures_normalised(words, pictures, visible, norm, attention, gate):
-    return gated_block(words, norm(pictures), visible, norm, attention, gate)
-
-
-def residual_normalised(words, pictures, visible, norm, attention, gate):
-    return norm(words) + gate.tanh() * _look(norm(words), pictures, visible, attention)
-
-
-def words_at_words(words, pictures, visible, norm, attention, gate):
-    return gated_block(words, norm(words), visible, norm, attention, gate)
+def row_without_a_true(words, pictures, visible, norm, attention, gate):
+    return words + gate.tanh() * attention(norm(words), pictures, visible[:, None])
 
 
 GATED_BLOCK = Exercise(
@@ -114,72 +139,149 @@ GATED_BLOCK = Exercise(
     cases=block_cases,
     batched=(0, 1, 2),
     mistakes=(
-        Mistake(
-            no_tanh,
+        _combined(
+            "no_tanh",
+            lambda words, look, gate: words + gate * look,
             "The gate goes through tanh: gate.tanh() * look. Near 0 the two are the same; tanh keeps a gate that has grown between -1 "
             "and 1, whatever the optimizer does.",
         ),
-        Mistake(
-            gate_after_the_sum,
+        _combined(
+            "gate_after_the_sum",
+            lambda words, look, gate: gate.tanh() * (words + look),
             "The gate multiplies the sum, and so the words as well: with the gate at 0 nothing at all would come out, and the trained "
             "decoder behind would get zeros. Gate what is added, not what is there already.",
         ),
-        Mistake(
-            gate_at_one,
+        _combined(
+            "gate_at_one",
+            lambda words, look, gate: words + look,
             "The gate is not used: the block adds all that it sees from the first step on. While its weights are still random, that is "
             "noise in the middle of a trained decoder.",
         ),
-        Mistake(
-            sigmoid_gate,
+        _combined(
+            "sigmoid_gate",
+            lambda words, look, gate: words + gate.sigmoid() * look,
             "A sigmoid of 0 is one half: the block would begin half open. tanh of 0 is 0.",
         ),
-        Mistake(
-            blended,
+        _combined(
+            "blended",
+            lambda words, look, gate: (1 - gate.tanh()) * words + gate.tanh() * look,
             "You take away from the words what you give to the pictures. The words stay as they are, and what was seen is added to them.",
         ),
-        Mistake(no_residual, "The words themselves are missing: add what was seen to them."),
-        Mistake(
-            tanh_of_the_product,
+        _combined(
+            "no_residual", lambda words, look, gate: gate.tanh() * look, "The words themselves are missing: add what was seen to them."
+        ),
+        _combined(
+            "tanh_of_the_product",
+            lambda words, look, gate: words + (gate * look).tanh(),
             "tanh is around the whole product. It belongs to the gate alone, one number; what was seen is not squeezed.",
         ),
-        Mistake(
-            mask_transposed,
+        _mistake(
+            "mask_transposed",
+            lambda words, pictures, visible, norm, attention, gate, look: (
+                words + gate.tanh() * look(norm(words), pictures, visible.transpose(1, 2), attention)
+            ),
             "The mask is transposed. Its rows are words, which ask, and its columns are the tokens of pictures, which are looked at. With "
             "as many of one as of the other nothing complains.",
         ),
-        Mistake(
-            mask_inverted,
+        _mistake(
+            "mask_inverted",
+            lambda words, pictures, visible, norm, attention, gate, look: (
+                words + gate.tanh() * look(norm(words), pictures, ~visible, attention)
+            ),
             "The mask is the wrong way round: visible is True where a word may look.",
         ),
         Mistake(
             mask_ignored,
             "The mask is not used: every word sees every picture, those of later sentences among them.",
+            also=(mask_ignored_but_for_the_blind,),
         ),
         Mistake(
             mask_without_heads,
             "The mask lacks the axis of the heads. (batch, words, keys) is read as (heads, words, keys): the first head gets the mask of "
             "the first sample, the second head that of the second one. Insert the axis: visible[:, None].",
+            also=(mask_without_heads_average, mask_without_heads_nan),
+        ),
+        Mistake(
+            row_without_a_true,
+            "A row of the mask has no True: its softmax divides nothing by nothing, and gives NaN (NaN times 0 is still NaN). Let a word "
+            "that sees nothing look at everything, visible | ~sees with sees = visible.any(dim=-1, keepdim=True), and multiply what it saw "
+            "by 0: * sees.",
         ),
         Mistake(
             blind_words_see_all,
             "A word that may see nothing gets the average over all there is. It must get nothing: multiply what was seen by "
             "visible.any(dim=-1, keepdim=True). (transformers 5 has just this mistake in its Llama 3.2, Meta's code does not.)",
         ),
-        Mistake(
-            not_normalised,
+        _mistake(
+            "not_normalised",
+            lambda words, pictures, visible, norm, attention, gate, look: words + gate.tanh() * look(words, pictures, visible, attention),
             "The norm is missing: attention(norm(words), ...). The residual stream grows from block to block, and the queries with it.",
         ),
-        Mistake(
-            pictures_normalised,
+        _mistake(
+            "pictures_normalised",
+            lambda words, pictures, visible, norm, attention, gate, look: (
+                words + gate.tanh() * look(norm(words), norm(pictures), visible, attention)
+            ),
             "The pictures went through the norm of the words. It is for the words alone; pictures come ready from the projector.",
         ),
-        Mistake(
-            residual_normalised,
+        _mistake(
+            "residual_normalised",
+            lambda words, pictures, visible, norm, attention, gate, look: (
+                norm(words) + gate.tanh() * look(norm(words), pictures, visible, attention)
+            ),
             "The normalised words are what you add to. The norm is for the questions only; the residual stream itself passes untouched.",
         ),
-        Mistake(
-            words_at_words,
+        _mistake(
+            "words_at_words",
+            lambda words, pictures, visible, norm, attention, gate, look: (
+                words + gate.tanh() * look(norm(words), norm(words), visible, attention)
+            ),
             "The words look at words: that is self-attention. Keys and values come from the pictures, the second argument of attention.",
+        ),
+        _mistake(
+            "result_normalised",
+            lambda words, pictures, visible, norm, attention, gate, look: (
+                words + gate.tanh() * norm(look(words, pictures, visible, attention))
+            ),
+            "The norm is on what attention gives. It belongs on the words before they ask: attention(norm(words), ...).",
+        ),
+        _mistake(
+            "result_normalised_as_well",
+            lambda words, pictures, visible, norm, attention, gate, look: (
+                words + gate.tanh() * norm(look(norm(words), pictures, visible, attention))
+            ),
+            "The norm is used twice: what attention gives is not normalised again. The gate alone says how much of it passes.",
+        ),
+        _mistake(
+            "sum_normalised",
+            lambda words, pictures, visible, norm, attention, gate, look: norm(
+                words + gate.tanh() * look(words, pictures, visible, attention)
+            ),
+            "The norm is around the sum, as in the transformer of 2017. Here the residual stream passes untouched, and the norm is for the "
+            "questions only: words + gate.tanh() * attention(norm(words), ...).",
+        ),
+        _mistake(
+            "sum_normalised_as_well",
+            lambda words, pictures, visible, norm, attention, gate, look: norm(
+                words + gate.tanh() * look(norm(words), pictures, visible, attention)
+            ),
+            "The norm is used twice: around the sum it changes the residual stream, even with the gate at 0. Return the sum as it is.",
+        ),
+        _mistake(
+            "pictures_ask",
+            lambda words, pictures, visible, norm, attention, gate, look: (
+                words + gate.tanh() * look(pictures, norm(words), visible, attention)
+            ),
+            "The pictures ask, and the words are looked at: the two are exchanged. Who asks comes first, attention(norm(words), pictures, "
+            "mask); the result has as many tokens as the first.",
+        ),
+        _mistake(
+            "pictures_ask_with_the_mask_transposed",
+            lambda words, pictures, visible, norm, attention, gate, look: (
+                words + gate.tanh() * look(pictures, norm(words), visible.transpose(1, 2), attention)
+            ),
+            "The pictures ask, and the mask is turned to fit. Exchange the two instead: the words ask, attention(norm(words), pictures, "
+            "mask), and the mask stays as it came.",
         ),
     ),
     afterthought="Something to think of: with the gate at 0, which of the block's weights receive a gradient, and which do not yet?",
@@ -263,6 +365,42 @@ def pictures_kept(cache, pictures, key_weight, value_weight):
     return (pictures, pictures) if cache is None else keep(cache, pictures, key_weight, value_weight)
 
 
+def pictures_always(cache, pictures, key_weight, value_weight):
+    keys, values = pictures @ key_weight, pictures @ value_weight
+    return (keys, values) if cache is None else (torch.cat([cache[0], keys], dim=1), torch.cat([cache[1], values], dim=1))
+
+
+def pictures_always_by_method(cache, pictures, key_weight, value_weight):
+    return keep(cache, pictures.matmul(torch.eye(pictures.shape[-1])), key_weight, value_weight)
+
+
+def cache_always(cache, pictures, key_weight, value_weight):
+    return cache if pictures is None else keep((cache[0], cache[1]), pictures, key_weight, value_weight)
+
+
+def both_always(cache, pictures, key_weight, value_weight):
+    return pictures_always((cache[0], cache[1]), pictures, key_weight, value_weight)
+
+
+def first_not_kept(cache, pictures, key_weight, value_weight):
+    return None if cache is None else keep(cache, pictures, key_weight, value_weight)
+
+
+def values_before_keys(cache, pictures, key_weight, value_weight):
+    keys, values = keep(cache, pictures, key_weight, value_weight)
+    return values, keys
+
+
+def values_before_keys_if_new(cache, pictures, key_weight, value_weight):
+    keys, values = keep(cache, pictures, key_weight, value_weight)
+    return (keys, values) if pictures is None else (values, keys)
+
+
+def values_before_keys_at_first(cache, pictures, key_weight, value_weight):
+    keys, values = keep(cache, pictures, key_weight, value_weight)
+    return (values, keys) if cache is None else (keys, values)
+
+
 KEEP_PICTURES = Exercise(
     reference=keep,
     cases=keeping_cases,
@@ -300,6 +438,32 @@ KEEP_PICTURES = Exercise(
         Mistake(values_are_keys, "The values are computed with the weights of the keys. They have weights of their own."),
         Mistake(exchanged, "Keys and values have exchanged their weights."),
         Mistake(
+            values_before_keys,
+            "The values stand before the keys. What is given back is the cache of the next call, where cache[0] are the keys: keys first.",
+            also=(values_before_keys_if_new, values_before_keys_at_first),
+        ),
+        Mistake(
+            pictures_always,
+            "Where no picture is new, pictures is None, and None times a matrix is a TypeError. Begin with that case: if pictures is None, "
+            "give back what is kept.",
+            also=(pictures_always_by_method,),
+        ),
+        Mistake(
+            cache_always,
+            "At the first call nothing is kept yet: cache is None, and has no cache[0]. That case needs a branch of its own: the new keys "
+            "and values are then all there is.",
+        ),
+        Mistake(
+            both_always,
+            "Both may be None, and you count on neither being so: cache at the first call (give back the new keys and values), pictures "
+            "where only words are new (give back what is kept). Ask `if ... is None` first.",
+        ),
+        Mistake(
+            first_not_kept,
+            "At the first call, where cache is None, you give nothing back, and the first picture is lost. Its keys and values are all "
+            "that is kept then.",
+        ),
+        Mistake(
             pictures_kept,
             "At the first call you keep the pictures themselves. Keep what the attention needs of them, the keys and the values: the cache "
             "is to save projecting them anew at every word.",
@@ -335,6 +499,28 @@ def gates_only(name: str) -> bool:
 
 def all_that_says_gate(name: str) -> bool:
     return "gate" in name
+
+
+def _without(ending: Callable[[str], bool], name: str, projector: bool = True) -> Callable[[str], bool]:
+    """The right answer but for those names in the gated blocks of which ``ending`` is true, and perhaps the projector's."""
+
+    def function(parameter: str) -> bool:
+        return learns(parameter) and not (ending(parameter) if parameter.startswith("cross_blocks.") else not projector)
+
+    return _named(function, name)
+
+
+gates_and_projector = _without(lambda name: not name.endswith("_gate"), "gates_and_projector")
+blocks_without_norms = _without(lambda name: "norm" in name, "blocks_without_norms")
+blocks_without_norms_or_projector = _without(lambda name: "norm" in name, "blocks_without_norms_or_projector", projector=False)
+blocks_without_two_norms = _without(lambda name: name.endswith(("attention_norm.weight", "mlp_norm.weight")), "blocks_without_two_norms")
+blocks_without_head_norms = _without(lambda name: "query_norm" in name or "key_norm" in name, "blocks_without_head_norms")
+blocks_without_gates = _without(lambda name: name.endswith("_gate"), "blocks_without_gates")
+blocks_without_all_gates = _without(lambda name: "gate" in name, "blocks_without_all_gates")
+blocks_without_gates_or_projector = _without(lambda name: name.endswith("_gate"), "blocks_without_gates_or_projector", projector=False)
+matrices_alone = _without(lambda name: name.endswith("_gate") or "norm" in name, "matrices_alone")
+attention_gates_forgotten = _without(lambda name: name.endswith("attention_gate"), "attention_gates_forgotten")
+mlp_gates_forgotten = _without(lambda name: name.endswith("mlp_gate"), "mlp_gates_forgotten")
 
 
 def without_the_projector(name: str) -> bool:
@@ -377,6 +563,28 @@ WHAT_LEARNS = Exercise(
         Mistake(
             gates_only,
             "The gates alone learn. What they let through would stay random: the weights behind them must learn as well.",
+        ),
+        Mistake(
+            gates_and_projector,
+            "The gates and the projector learn, but not what is behind the gates: the attention of the gated blocks is new, and would stay "
+            "random. The whole of cross_blocks learns.",
+        ),
+        Mistake(
+            blocks_without_gates,
+            "The gates are missing. They begin at 0, and there they would stay: whatever the rest of the blocks learned, nothing would "
+            "ever be seen, and nothing would pull at it either.",
+            also=(
+                blocks_without_all_gates,
+                blocks_without_gates_or_projector,
+                matrices_alone,
+                attention_gates_forgotten,
+                mlp_gates_forgotten,
+            ),
+        ),
+        Mistake(
+            blocks_without_norms,
+            "The norms of the gated blocks are missing. They are as new as the rest of them: the whole of cross_blocks learns.",
+            also=(blocks_without_norms_or_projector, blocks_without_two_norms, blocks_without_head_norms),
         ),
         Mistake(
             all_that_says_gate,

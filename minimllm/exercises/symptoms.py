@@ -4,7 +4,26 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two results agree: tensors in shape and kind and to rounding, tuples and lists item by item."""
+    if isinstance(one, Tensor) and isinstance(other, Tensor):
+        if one.shape != other.shape or one.dtype != other.dtype:
+            return False
+        if not one.is_floating_point():
+            return torch.equal(one, other)
+        return torch.allclose(one.detach(), other.detach(), rtol=1e-4, atol=1e-5, equal_nan=True)
+    if isinstance(one, tuple | list) and isinstance(other, tuple | list):
+        return len(one) == len(other) and all(map(same, one, other))
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, nn.Module) and isinstance(other, nn.Module):
+        return same(dict(one.state_dict()), dict(other.state_dict()))
+    if isinstance(one, float) or isinstance(other, float):
+        return isinstance(one, int | float) and isinstance(other, int | float) and abs(one - other) <= 1e-5 + 1e-4 * abs(other)
+    return type(one) is type(other) and bool(one == other)
 
 
 def kind(value: Any) -> str:
@@ -28,7 +47,7 @@ def call(names: Iterable[str], case: tuple) -> str:
 
 
 def _argument(name: str, value: Any) -> str:
-    """An argument with its value where that is short: numbers, words, a row of token ids; of all others the shape or the length."""
+    """An argument with its value where that is short: numbers, words, a row of token ids; of others the shape, the length, or the type."""
     if isinstance(value, Tensor):
         short = not value.is_floating_point() and value.ndim == 1 and value.numel() <= 16
         return f"{name} = {value.tolist()}" if short else f"{name} of shape {tuple(value.shape)}"
@@ -36,6 +55,8 @@ def _argument(name: str, value: Any) -> str:
         return f"{name} = {kind(value)}"
     if isinstance(value, dict) and len(repr(value)) > 240:
         return f"{name} with {len(value)} entries"
+    if isinstance(value, nn.Module) and "\n" in repr(value):
+        return f"{name} = {type(value).__name__}(...)"
     return f"{name} = {value!r}"
 
 
@@ -43,7 +64,8 @@ def describe(result: Any, right: Any) -> str:
     """How ``result`` differs from ``right``, starting with what shows most: kind, shape, number type, NaN, order, values."""
     if not isinstance(right, Tensor):
         if isinstance(right, tuple) and isinstance(result, tuple | list) and len(right) == len(result):
-            return "; ".join(f"value {place + 1}: {describe(*pair)}" for place, pair in enumerate(zip(result, right, strict=True)))
+            pairs = [(place + 1, one, other) for place, (one, other) in enumerate(zip(result, right, strict=True)) if not same(one, other)]
+            return "; ".join(f"value {place}: {describe(one, other).removesuffix('.')}" for place, one, other in pairs) + "."
         if isinstance(right, bool | int | float | str) and isinstance(result, bool | int | float | str):
             return f"it returned {result!r}, expected {right!r}."
         return f"it returned {kind(result)}, expected {kind(right)}."
@@ -90,6 +112,8 @@ def _values(result: Tensor, right: Tensor) -> str:
 def advice(error: Exception) -> str:
     """A sentence on the errors that everyone meets; empty for others."""
     known = {
+        "NoneType": "A value is None here. Where an argument may be None, that case needs a branch of its own: `if ... is None`.",
+        "is ambiguous": "`if tensor` asks every number of it. Whether there is a tensor at all, `is None` says.",
         "Dimension out of range": "The tensor has fewer dimensions than the code counts on.",
         "is invalid for input of size": "The sizes given do not multiply to the number of values; print the tensor's shape just before.",
         "view size is not compatible": "view needs the values in memory order; after a permute or transpose use reshape instead.",
