@@ -2,7 +2,6 @@
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
@@ -148,7 +147,7 @@ class Attention(nn.Module):
         queries, keys, values = self.project(x, context, rotary, cache)
         grouped = self.key_value_heads != self.heads
         mixed = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, enable_gqa=grouped)
-        return self.output(rearrange(mixed, "b heads length d -> b length (heads d)"))
+        return self.output(mixed.transpose(1, 2).flatten(2))
 
     def weights(self, x, context=None, mask=None, rotary=None, cache=None) -> Float[Tensor, "batch heads length keys"]:
         """The attention weights of the same call: each row is the softmax over the keys, and sums to 1.

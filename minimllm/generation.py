@@ -11,6 +11,7 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
 from minimllm.masks import check_mask
+from minimllm.threads import threads_for
 
 
 @torch.no_grad()
@@ -74,11 +75,13 @@ def generate(
             known = next((f"give pictures as {other}=" for other in ("images", "tiles") if other in takes), "it reads text alone")
             raise ValueError(f"a {type(model).__name__} takes no {name}; {known}")
     short = {"only_last": True} if "only_last" in takes else {}  # saves work, nothing else
+    largest = max((weight.numel() for weight in model.parameters() if weight.ndim == 2), default=0)  # each token is multiplied with it
 
     text, real = (ids, None) if mask is None or bool(mask.all()) else _padding_in_front(ids, mask.bool())
     ended = torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
     cache = model.new_cache() if use_cache else None
-    logits = model(text, **pictures, mask=real, cache=cache, **short)[:, -1]
+    with threads_for(text.numel() * largest, ids.device):
+        logits = model(text, **pictures, mask=real, cache=cache, **short)[:, -1]
     written = []
     while True:
         if model.image_token_id is not None and 0 <= model.image_token_id < logits.shape[-1]:
@@ -91,7 +94,7 @@ def generate(
         if len(written) == max_new_tokens or (ends and bool(ended.all())):
             return torch.cat([ids, torch.stack(written, dim=1)], dim=1)
         if use_cache:
-            with torch.inference_mode():  # a little faster still than without gradients
+            with torch.inference_mode(), threads_for(len(ids) * largest, ids.device):  # the former is faster still than no gradients
                 logits = model(token[:, None], cache=cache, **short)[:, -1]
             logits = logits.clone()  # an ordinary tensor again
         else:

@@ -17,9 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from minimllm.threads import threads_for
 from minimllm.training.batches import derive_seed, to_device
 from minimllm.training.checkpoints import latest_checkpoint, restore_training_state, save_checkpoint, tidy, training_state
-from minimllm.training.optimizers import TrainingConfig, learning_rate_factor, make_optimizers
+from minimllm.training.optimizers import TrainingConfig, largest_product, learning_rate_factor, make_optimizers
 from minimllm.training.progress import Progress
 
 
@@ -97,10 +98,11 @@ def train(
             _require_finite(nn.utils.clip_grad_norm_(model.parameters(), config.clip), "gradient's norm", step)
 
             factor = learning_rate_factor(step, config.steps, config.warmup, config.final)
-            for optimizer in optimizers.values():
-                for group in optimizer.param_groups:
-                    group["lr"] = group["peak"] * factor
-                optimizer.step()
+            with threads_for(largest_product(optimizers), device):
+                for optimizer in optimizers.values():
+                    for group in optimizer.param_groups:
+                        group["lr"] = group["peak"] * factor
+                    optimizer.step()
             if after_step is not None:
                 with torch.no_grad():
                     after_step(model, step)

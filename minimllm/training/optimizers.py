@@ -108,6 +108,12 @@ def make_optimizers(model: nn.Module, config: TrainingConfig) -> dict[str, Optim
     return optimizers
 
 
+def largest_product(optimizers: Mapping[str, Optimizer]) -> int:
+    """Multiply-adds of the largest matrix product of an update: Muon multiplies each matrix with itself, several times over."""
+    groups = optimizers["muon"].param_groups if "muon" in optimizers else []
+    return max((min(weight.shape) * weight.numel() for group in groups for weight in group["params"]), default=0)
+
+
 def _fused(model: nn.Module) -> bool:
     """Whether AdamW can update all parameters in one pass over memory, which torch offers for floats on these devices."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
