@@ -448,6 +448,15 @@ def test_the_curve_draws_what_the_history_holds():
     assert len(training_curve(History([1.0], {}, [], 0.0)).axes) == 1
 
 
+@pytest.mark.parametrize("names", [["answers"], ["answers", "captions"], ["answers", "gate before layer 1", "gate before layer 3"]])
+def test_the_title_of_the_curve_ends_above_its_axes(names):
+    figure = training_curve(History([2.0, 1.0], {name: [0.1, 0.2] for name in names}, [], 1.0))
+    figure.draw_without_rendering()
+    right = figure.axes[1]
+    assert right.title.get_window_extent().x1 <= right.get_window_extent().x1
+    assert [text.get_text() for text in right.get_legend().get_texts()] == [f"{name}, training" for name in names]
+
+
 def test_in_a_notebook_the_outputs_are_still_and_the_curve_grows(tmp_path):
     setup = f"""
 import sys, time; sys.path.insert(0, {str(Path(__file__).parent)!r})

@@ -48,7 +48,8 @@ def training_curve(history: "History", steps: int | None = None) -> "Figure":
             colours = [figures.VERMILION, figures.GREEN, figures.PURPLE, figures.ORANGE, figures.SKY]
             _draw(axes[1], metrics, history, window, colours)
             names = ", ".join(metrics).replace("_", " ")
-            axes[1].set(title=names.capitalize(), xlabel="step", ylabel=names if len(metrics) == 1 else "value")
+            title = names.capitalize() if len(metrics) < 3 else "Metrics"  # more names are wider than the axes; the legend has them
+            axes[1].set(title=title, xlabel="step", ylabel=names if len(metrics) == 1 else "value")
             if axes[1].get_legend_handles_labels()[0]:
                 axes[1].legend(loc="best")
         for axis in axes:
