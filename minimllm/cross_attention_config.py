@@ -99,8 +99,10 @@ class CrossAttentionConfig:
 
     @classmethod
     def course(cls, vocab_size: int, image_token_id: int = 2, vision: ViTConfig | None = None, **changes: Any) -> "CrossAttentionConfig":
-        """The course's own: projector and decoder as in ``UnifiedConfig.course``, 4 visual tokens, gated attention without the MLP."""
+        """The course's own: projector and decoder as in ``UnifiedConfig.course``, 4 visual tokens, and before the first and the last block
+        gated attention without the MLP.
+        """
         language = UnifiedConfig.course(vocab_size).language
         ours = dict(merge=2, normalise_features=True, projector_dim=192, projector_positions="both", token_scale=0.3)
-        ours |= dict(language=language, cross_mlp=False, cross_key_value_heads=4)
+        ours |= dict(language=language, cross_before=(0, 2), cross_mlp=False, cross_key_value_heads=4)
         return cls.tiny(vocab_size, image_token_id, vision, **ours | changes)

@@ -7,7 +7,7 @@ import torch
 
 # Waking a second thread takes about a tenth of a millisecond. A product of 32 x 96 and 96 x 96 numbers took 9 microseconds with one thread
 # and 106 with two; with two cores, the second one paid from about this many multiply-adds on.
-SMALL = 10_000_000
+SMALL = 15_000_000
 
 
 @contextlib.contextmanager

@@ -25,7 +25,7 @@ def short(monkeypatch, run: partial, steps: int = 2) -> tuple[dict, object]:
 
 def test_both_designs_are_trained_alike():
     ours, theirs = (dataclasses.asdict(recipe.TRAINING) for recipe in (RECIPE.COURSE, RECIPE.CROSS))
-    assert {name for name in ours if ours[name] != theirs[name]} <= {"muon_modules", "learning_rate_factors"}
+    assert {name for name in ours if ours[name] != theirs[name]} <= {"muon_modules", "learning_rate_factors", "steps"}
     unified, cross = (RECIPE.make_model(design)[0] for design in RECIPE.BOTH)
     for part in ("vision", "projector", "language_model"):
         one, other = (getattr(model, part).state_dict() for model in (unified, cross))
@@ -66,6 +66,7 @@ def test_a_frozen_decoder_answers_texts_as_before_to_the_last_bit(design, monkey
     [
         ("cross-attention, linear projector, seed 0", {"projector": "linear"}),
         ("cross-attention, before layer 3 alone, seed 0", {"cross_before": (2,)}),
+        ("cross-attention, before layers 2 and 3, in full, seed 0", {"cross_before": (1, 2)}),
         ("unified, encoder's last layer, seed 0", {"feature_layer": -1}),
         ("cross-attention, 16 tokens and class token, seed 0", {"merge": 1, "keep_class_token": True}),
         ("hybrid, seed 0", {}),
@@ -79,6 +80,22 @@ def test_a_run_changes_what_it_is_called_by_and_nothing_else(run, expected, monk
     changed = {name: value for name, value in changed.items() if value != getattr(usual, name)}
     assert expected.items() <= changed.items() and changed.keys() <= expected.keys() | {"projector_dim", "projector_positions"}
     assert result["steps"] == 2 and result["image_tokens"] == (17 if "class token" in run else 16 if "16" in run else 4)
+
+
+def test_questions_for_a_shape_are_told_apart_by_the_words_that_name_the_object(monkeypatch):
+    monkeypatch.setattr(RECIPE, "N", 30)
+    model, tokenizer = load("cross_attention")
+    monkeypatch.setattr(RECIPE.COURSE, "right", lambda model, tokenizer, world, asked: (right, None))
+    _, asked = RECIPE.COURSE.LANGUAGE.draw_test(30, 3, "test")
+    texts = [question for row in asked.texts() for question, _, kind in row if kind == "shape"]
+    right = torch.tensor([["blue" in question or "top" in question for question, _, _ in row] for row in asked.texts()])
+    found = RECIPE.shapes_by_words(model, tokenizer, 3)
+    by_colour = [question for question in texts if question.endswith(" object ?")]
+    by_place = [question for question in texts if " at the " in question]
+    assert len(by_colour) + len(by_place) == len(texts)
+    for name, group, word in (("one word", by_colour, "blue"), ("two words", by_place, "top")):
+        assert found[name]["n"] == len(group) > 5
+        assert found[name]["accuracy"] == round(sum(word in question for question in group) / len(group), 4)
 
 
 def test_the_hybrid_is_cross_attention_with_a_thumbnail_that_learns():
@@ -142,8 +159,8 @@ def test_every_result_is_of_a_run_of_the_recipe():
             assert all(entry["multiply_adds"] == entry["formula"]["multiply_adds"] for entry in found)
             assert all(entry["bytes"] == entry["formula"]["bytes"] for entry in found)
         else:
-            in_full = "frozen" in name or "in full" in name or name.startswith("hybrid, seed")
-            usual = 500 if "500 steps" in name else RECIPE.COURSE.TRAINING.steps if in_full else RECIPE.SIX.HALF
+            in_full = "frozen" in name or "in full" in name or name.startswith(("cross-attention, seed", "hybrid, seed"))
+            usual = RECIPE.COURSE.TRAINING.steps if in_full else RECIPE.SIX.HALF
             assert run["steps"] == (4 * usual if "four times as long" in name else usual)
             assert run["vqa"]["n"] == 9 * RECIPE.N
             kinds = [kind["accuracy"] for kind in run["kinds"].values()]

@@ -24,11 +24,12 @@ SEED = 0
 # A gate moves by a learning rate a step at most, and everything waits for it.
 TRAINING = dataclasses.replace(
     UNIFIED.TRAINING,
+    steps=600,  # of the lesson; where the two designs are compared, both get those of the unified one
     muon_modules=("blocks", "cross_blocks", "projector"),
     learning_rate_factors={"attention_gate": 10.0, "mlp_gate": 10.0},
 )
 SHIPPED_STEPS = 3200
-SHIPPED_TEST_SEED = 47619444  # drawn after everything else here was fixed
+SHIPPED_TEST_SEED = 12493422  # drawn after everything else here was fixed
 # What differs if the decoder is that of lesson 05, as it is. It does not come to meet the gated blocks, so they are more and louder: after
 # 200 of 600 steps a token_scale of 1 answered 53% of the questions rightly and one of 0.3 47% (validation, one seed).
 FROZEN = {"cross_before": (0, 1, 2), "cross_mlp": True, "token_scale": 1.0}

@@ -4,7 +4,7 @@
 many as begin within that time.
 
 ``live`` is the lesson's own training, from three seeds; the other runs differ from that of seed 0 in the one thing that they are called by.
-``frozen decoder, four times as long`` has the steps of the shipped models.
+Beside the frozen decoder a training is as long as that of lesson 06, or ``four times as long``, as those of the shipped models.
 """
 
 import sys
@@ -19,7 +19,7 @@ from minimllm.recipes import load_recipe, run_missing
 from minimllm.training import History
 
 COURSE, LANGUAGE = load_recipe("cross_attention"), load_recipe("language_model")
-TEST_SEED = 6745579  # drawn after everything else here was fixed
+TEST_SEED = 11470043  # drawn after everything else here was fixed, the places of the gated blocks too
 N = 1000
 
 
@@ -55,9 +55,9 @@ def told(decoder: Any, tokenizer: Any) -> float:
     return LANGUAGE.by_kind(LANGUAGE.right(decoder, tokenizer, asked, captions(world, "full")), asked.kind)["accuracy"]
 
 
-def frozen(**changes: Any) -> dict[str, Any]:
+def frozen(steps: int = COURSE.UNIFIED.TRAINING.steps) -> dict[str, Any]:
     """Beside the decoder of lesson 05, which is left as it is."""
-    model, tokenizer, history = COURSE.train_cross(frozen=True, **changes)
+    model, tokenizer, history = COURSE.train_cross(steps=steps, frozen=True)
     text = {"text before": told(load("language_model")[0], tokenizer), "text after": told(model.language_model, tokenizer)}
     return result(model, tokenizer, history, **text)
 
@@ -66,7 +66,7 @@ RUNS: dict[str, Callable[[], dict[str, Any]]] = {
     **{f"live, seed {seed}": partial(live, seed) for seed in range(3)},
     "blind, seed 0": partial(changed, blind=True),
     "frozen decoder, seed 0": frozen,
-    "frozen decoder, four times as long, seed 0": partial(frozen, steps=COURSE.SHIPPED_STEPS),
+    "frozen decoder, four times as long, seed 0": partial(frozen, COURSE.SHIPPED_STEPS),
     "with the MLP, seed 0": partial(changed, cross_mlp=True),
     "without head norm, seed 0": partial(changed, cross_norm=None),
 }
