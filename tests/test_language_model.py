@@ -4,12 +4,13 @@ import json
 
 import pytest
 import torch
+import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from support import largest_difference, randomise, unchecked
 from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.models.llama.modeling_llama import LlamaRMSNorm, LlamaRotaryEmbedding
 
-from minimllm import LanguageModel, LanguageModelConfig, load
+from minimllm import LanguageModel, LanguageModelConfig, load, norms
 from minimllm.language_model import WEIGHT_NAMES
 from minimllm.norms import RMSNorm
 from minimllm.pretrained import file_names
@@ -459,6 +460,29 @@ def test_the_norm_is_that_of_llama_bit_for_bit(dtype):
     x = (3 * torch.randn(4, 7, 96)).to(dtype)
     with torch.no_grad():
         assert torch.equal(ours(x), theirs(x))
+
+
+def test_the_norms_gradient_by_hand_is_the_gradient():
+    x, weight = torch.randn(3, 4, 5, dtype=torch.float64, requires_grad=True), torch.randn(5, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x, weight: norms._RMSNorm.apply(x, weight, 1e-2), (x, weight))
+
+
+@pytest.mark.parametrize("shape, order", [((96,), (0,)), ((6, 96), (0, 1)), ((2, 3, 4, 24), (0, 2, 1, 3))])
+@pytest.mark.parametrize("frozen", [False, True])
+def test_the_norm_learns_as_torchs_own_does(shape, order, frozen):
+    """Whatever the number of axes and their order in memory; and with a frozen scale, what lies below it."""
+    norm, given = randomise(RMSNorm(shape[-1])), torch.randn(shape).permute(order)
+    norm.requires_grad_(not frozen)
+    pull, found = torch.randn_like(given), []
+    for compute in (norm, lambda x: F.rms_norm(x, norm.weight.shape, norm.weight, norm.eps)):
+        x = given.clone().requires_grad_()
+        norm.zero_grad()
+        y = compute(x)
+        y.backward(pull)
+        found.append((y, x.grad, norm.weight.grad))
+    (ours, our_x, our_weight), (theirs, their_x, their_weight) = found
+    assert torch.equal(ours, theirs) and torch.allclose(our_x, their_x, atol=1e-6)
+    assert our_weight is their_weight is None if frozen else torch.allclose(our_weight, their_weight, atol=1e-5)
 
 
 def test_a_tied_folder_whose_head_differs_is_refused(tmp_path):
