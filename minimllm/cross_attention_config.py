@@ -93,14 +93,16 @@ class CrossAttentionConfig:
     def tiny(
         cls, vocab_size: int = 128, image_token_id: int = 2, vision: ViTConfig | None = None, **changes: Any
     ) -> "CrossAttentionConfig":
-        """The course size: its CLIP encoder (or ``vision``), 16 visual tokens, its decoder, gated blocks before the two upper layers."""
+        """Small, for tests: the course's CLIP encoder (or ``vision``), 16 visual tokens, its decoder's sizes, whole gated blocks before the
+        second and the third block. The course's own is :meth:`course`.
+        """
         vision = CLIPConfig.tiny().image if vision is None else vision
         return replace(cls(vision, LanguageModelConfig.tiny(vocab_size), image_token_id, (1, 2)), **changes)
 
     @classmethod
     def course(cls, vocab_size: int, image_token_id: int = 2, vision: ViTConfig | None = None, **changes: Any) -> "CrossAttentionConfig":
-        """The course's own: projector and decoder as in ``UnifiedConfig.course``, 4 visual tokens, and before the first and the last block
-        gated attention without the MLP.
+        """The course's own: projector and decoder as in ``UnifiedConfig.course``, 4 visual tokens, and gated attention without the
+        MLP before the first and the third block.
         """
         language = UnifiedConfig.course(vocab_size).language
         ours = dict(merge=2, normalise_features=True, projector_dim=192, projector_positions="both", token_scale=0.3)

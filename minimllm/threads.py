@@ -11,14 +11,17 @@ SMALL = 15_000_000
 
 
 @contextlib.contextmanager
-def threads_for(multiply_adds: int, device: torch.device) -> Iterator[None]:
+def threads_for(multiply_adds: float, device: torch.device) -> Iterator[None]:
     """Within it torch has one thread if the largest matrix product there, of so many multiply-adds, is small; afterwards what it had.
 
-    Only the processor has threads to give: on an accelerator nothing changes. The number of threads is one for the whole process.
+    Only the processor has threads to give: on an accelerator nothing changes. Another thread of Python that uses torch for the first time
+    meanwhile is left with one.
     """
     before = torch.get_num_threads()
-    if device.type == "cpu" and multiply_adds < SMALL:
-        torch.set_num_threads(1)
+    if device.type != "cpu" or multiply_adds >= SMALL or before == 1:
+        yield
+        return
+    torch.set_num_threads(1)
     try:
         yield
     finally:

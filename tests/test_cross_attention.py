@@ -463,6 +463,7 @@ def test_presets_count_what_they_promise():
     for name, parameter in other.named_parameters():
         assert parameter.shape == model.get_parameter(name).shape, "the same parts, but for the gated blocks"
     assert course_size.unified.language == course_size.language and course_size.language.key_value_heads == 4
+    assert course_size.cross_before == (0, 2) and not course_size.cross_mlp
 
 
 def test_queries_and_keys_of_the_gated_blocks_can_begin_equal():

@@ -6,7 +6,7 @@ import torch
 from minimllm import answer, load, render, shipped
 from minimllm.exercises.lesson_07 import learns
 from minimllm.packing import ANSWER, CAPTION
-from minimllm.recipes import load_recipe
+from minimllm.recipes import load_recipe, load_results
 from minimllm.training.optimizers import make_optimizers
 
 CROSS = load_recipe("cross_attention")
@@ -85,10 +85,24 @@ def test_the_runs_of_lesson_07_change_what_they_are_called_by(run, monkeypatch):
     assert result.get("text before") == result.get("text after") and ("text after" in result) == run.startswith("frozen")
 
 
+def test_the_results_of_lesson_07_are_of_its_runs():
+    recipe, results = load_recipe("lesson_07"), load_results("lesson_07")
+    assert results.keys() == recipe.RUNS.keys()
+    for name, run in results.items():
+        assert run["steps"] == (3200 if "four times" in name else 800 if "frozen" in name else 600), name
+        kinds = [kind["accuracy"] for kind in run["kinds"].values()]
+        assert run["vqa"]["n"] == 9 * recipe.N and abs(sum(kinds) / len(kinds) - run["vqa"]["accuracy"]) < 2e-4
+        assert run.get("text before") == run.get("text after") and ("text after" in run) == ("frozen" in name)
+        if name.startswith("live"):
+            assert run["shuffled"]["vqa"]["accuracy"] < 0.45 < 0.9 < run["other renderer"]["vqa"]["accuracy"]
+            assert run["vqa"]["accuracy"] > 0.93
+
+
 @pytest.mark.parametrize("split", ["test", "held_out"])
 def test_the_card_of_cross_attention_tells_the_truth(split):
     card, (model, tokenizer) = shipped.read_card("cross_attention"), load("cross_attention")
     assert sum(file.stat().st_size for file in (shipped.FOLDER / "cross_attention").iterdir()) <= 8 * 2**20
+    assert model.config == CROSS.make_model()[0].config
     claimed = card["accuracy"]["new scenes" if split == "test" else "held-out pairs"]
     measured = CROSS.measure(model, tokenizer, split, 1000, card["test_seed"])
     assert measured["vqa"]["accuracy"] == pytest.approx(claimed["vqa"]["accuracy"], abs=0.002)

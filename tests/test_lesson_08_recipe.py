@@ -8,6 +8,7 @@ import torch
 
 from minimllm import LanguageModelConfig, load
 from minimllm.recipes import load_recipe, load_results
+from minimllm.training import History
 from minimllm.training.optimizers import make_optimizers
 
 RECIPE = load_recipe("lesson_08")
@@ -24,8 +25,6 @@ def short(monkeypatch, run: partial, steps: int = 2) -> tuple[dict, object]:
 
 
 def test_both_designs_are_trained_alike():
-    ours, theirs = (dataclasses.asdict(recipe.TRAINING) for recipe in (RECIPE.COURSE, RECIPE.CROSS))
-    assert {name for name in ours if ours[name] != theirs[name]} <= {"muon_modules", "learning_rate_factors", "steps"}
     unified, cross = (RECIPE.make_model(design)[0] for design in RECIPE.BOTH)
     for part in ("vision", "projector", "language_model"):
         one, other = (getattr(model, part).state_dict() for model in (unified, cross))
@@ -38,6 +37,46 @@ def test_both_designs_are_trained_alike():
         assert torch.equal(batches[0].features, batches[1].features)
         texts = [batch.ids[batch.scored > 0] for batch in batches]
         assert torch.equal(*texts), "the same words are scored"
+
+
+def steps_of(run: str) -> int:
+    in_full = "frozen" in run or "in full" in run or run.startswith(("cross-attention, seed", "hybrid, seed"))
+    return (RECIPE.COURSE.TRAINING.steps if in_full else RECIPE.SIX.HALF) * (4 if "four times as long" in run else 1)
+
+
+@pytest.mark.parametrize("run", [run for run in RECIPE.RUNS if run != "costs"])
+def test_every_run_has_the_settings_of_the_unified_design_and_the_steps_that_its_name_says(run, monkeypatch):
+    seen = []
+
+    def note(model, make_batch, loss, settings, **_):
+        seen.append(dataclasses.asdict(settings))
+        raise InterruptedError
+
+    monkeypatch.setattr(RECIPE, "train", note)
+    monkeypatch.setattr(RECIPE.SIX, "N", 10)
+    with pytest.raises(InterruptedError):
+        RECIPE.RUNS[run]()
+    expected = dataclasses.asdict(RECIPE.COURSE.TRAINING) | {"steps": steps_of(run), "seed": int(run[-1])}
+    if not run.startswith("unified"):
+        more = ("thumbnail",) if run.startswith("hybrid") else ()
+        expected["muon_modules"] = ("blocks", "cross_blocks", "projector", *more)
+        expected["learning_rate_factors"] = {"attention_gate": 10.0, "mlp_gate": 10.0}
+    assert seen == [expected]
+
+
+def test_the_controls_are_what_they_are_called(monkeypatch):
+    measured = {}
+
+    def measure(model, tokenizer, split, n, seed, draw=None, shuffled=False):
+        key = len(measured)
+        measured[key] = (split, draw, shuffled)
+        return {"vqa": key}
+
+    monkeypatch.setattr(RECIPE, "train", lambda *_, **__: History([1.0]))
+    monkeypatch.setattr(RECIPE.COURSE, "measure", measure)
+    found = RECIPE.RUNS["cross-attention, seed 0"]()
+    assert measured[found["other renderer"]["vqa"]] == ("test", RECIPE.COURSE.render_differently, False)
+    assert measured[found["shuffled"]["vqa"]] == ("test", None, True)
 
 
 def test_an_encoder_that_learns_sees_the_same_pictures():
@@ -151,7 +190,7 @@ def test_costs_are_measured_as_the_formulas_say():
 
 
 def test_every_result_is_of_a_run_of_the_recipe():
-    assert RESULTS.keys() <= RECIPE.RUNS.keys()
+    assert RESULTS.keys() == RECIPE.RUNS.keys()
     for name, run in RESULTS.items():
         if name == "costs":
             found = [entry for entry in run.values() if isinstance(entry, dict)]
@@ -159,9 +198,10 @@ def test_every_result_is_of_a_run_of_the_recipe():
             assert all(entry["multiply_adds"] == entry["formula"]["multiply_adds"] for entry in found)
             assert all(entry["bytes"] == entry["formula"]["bytes"] for entry in found)
         else:
-            in_full = "frozen" in name or "in full" in name or name.startswith(("cross-attention, seed", "hybrid, seed"))
-            usual = RECIPE.COURSE.TRAINING.steps if in_full else RECIPE.SIX.HALF
-            assert run["steps"] == (4 * usual if "four times as long" in name else usual)
-            assert run["vqa"]["n"] == 9 * RECIPE.N
+            assert run["steps"] == steps_of(name)
+            assert run["vqa"]["n"] == 9 * RECIPE.N and ("gates" in run) == (not name.startswith("unified"))
+            assert ("shapes" in run) == bool(RECIPE.RUNS[name].keywords.get("shapes"))
+            if RECIPE.RUNS[name].keywords.get("controls"):
+                assert run["shuffled"]["vqa"]["accuracy"] < 0.45 < 0.9 < run["other renderer"]["vqa"]["accuracy"]
             kinds = [kind["accuracy"] for kind in run["kinds"].values()]
             assert abs(sum(kinds) / len(kinds) - run["vqa"]["accuracy"]) < 2e-4

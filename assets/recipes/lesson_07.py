@@ -4,7 +4,8 @@
 many as begin within that time.
 
 ``live`` is the lesson's own training, from three seeds; the other runs differ from that of seed 0 in the one thing that they are called by.
-Beside the frozen decoder a training is as long as that of lesson 06, or ``four times as long``, as those of the shipped models.
+Those beside the ``frozen decoder`` have the options ``FROZEN`` of ``cross_attention.py`` as well, and the steps of lesson 06, or ``four
+times as long``, as the shipped models.
 """
 
 import sys

@@ -4,11 +4,11 @@
 (``python assets/recipes/lesson_08.py cross``); with ``--seconds=200``, as many as begin within that time.
 
 Both designs get the same: encoder, projector, decoder, tokenizer, pictures, questions and captions, steps, batch size, learning rates,
-schedule and seeds. ``COURSE`` and ``CROSS`` are the recipes of lessons 06 and 07; the gates' learning rate is the only setting that the
-unified design has no use for. Training is as long as the unified design's in lesson 06, swaps half as long. The lessons' own results files
-hold what is not repeated here: of the unified design ``live, seed S``, ``half as long``, with a ``pretrained decoder``, a ``linear
-projector`` and ``without merge``; of the other one a ``frozen decoder``. Each design is measured on the questions of its own lesson; the
-``hybrid``, which is cross-attention with the whole picture as one token in the text, on those of cross-attention.
+schedule and seeds. ``COURSE`` and ``CROSS`` are the recipes of lessons 06 and 07; how the gated blocks and their gates learn are the only
+settings that the unified design has no use for. Training is as long as the unified design's in lesson 06, swaps half as long. The lessons'
+own results files hold what is not repeated here: of the unified design ``live, seed S``, ``half as long``, with a ``pretrained decoder``, a
+``linear projector`` and ``without merge``; of the other one a ``frozen decoder``. Each design is measured on the questions of its own
+lesson; the ``hybrid``, which is cross-attention with the whole picture as one token in the text, on those of cross-attention.
 """
 
 import copy
@@ -71,10 +71,10 @@ def pictures_batches(model: Model, tokenizer: Tokenizer, settings: TrainingConfi
 
 
 def training_settings(design: str) -> TrainingConfig:
-    """Lesson 06's or 07's; the optimizer of the projector moves the thumbnail's projector as well."""
-    if design == "hybrid":
-        return dataclasses.replace(CROSS.TRAINING, muon_modules=(*CROSS.TRAINING.muon_modules, "thumbnail"))
-    return CROSS.TRAINING if design == "cross-attention" else COURSE.TRAINING
+    """Lesson 06's or 07's, as long as lesson 06's; the optimizer of the projector moves the thumbnail's projector as well."""
+    settings = COURSE.TRAINING if design == "unified" else dataclasses.replace(CROSS.TRAINING, steps=COURSE.TRAINING.steps)
+    more = ("thumbnail",) if design == "hybrid" else ()
+    return dataclasses.replace(settings, muon_modules=(*settings.muon_modules, *more))
 
 
 def trained(
@@ -87,11 +87,11 @@ def trained(
     shapes: bool = False,
     **changes: Any,
 ) -> dict[str, Any]:
-    """A model trained and measured; arguments as of :func:`make_model`. ``controls``: also as the live trainings of both lessons are;
-    ``shapes``: also by :func:`shapes_by_words`.
+    """A model trained and measured; arguments as of :func:`make_model`. ``controls``: also on pictures drawn by another
+    renderer and on those of other scenes; ``shapes``: also by :func:`shapes_by_words`.
     """
     settings = training_settings(design)
-    settings = dataclasses.replace(settings, seed=seed, steps=steps or COURSE.TRAINING.steps)
+    settings = dataclasses.replace(settings, seed=seed, steps=steps or settings.steps)
     model, tokenizer = make_model(design, seed, decoder, **changes)
     text = {} if decoder == "new" else {"text before": SIX.told(model.language_model, tokenizer)}
     model.vision.requires_grad_(encoder_learns)
@@ -127,7 +127,7 @@ def shapes_by_words(model: Model, tokenizer: Tokenizer, seed: int) -> dict[str, 
     answered, _ = COURSE.right(model, tokenizer, world, asked)
     found: dict[str, list[bool]] = {"one word": [], "two words": []}
     for texts, row in zip(asked.texts(), answered.tolist(), strict=True):
-        for (question, _, kind), right in zip(texts, row, strict=False):
+        for (question, _, kind), right in zip(texts, row, strict=True):
             if kind == "shape":
                 found["two words" if " at the " in question else "one word"].append(right)
     return {

@@ -98,10 +98,10 @@ def train(
             _require_finite(nn.utils.clip_grad_norm_(model.parameters(), config.clip), "gradient's norm", step)
 
             factor = learning_rate_factor(step, config.steps, config.warmup, config.final)
-            with threads_for(largest_product(optimizers), device):
-                for optimizer in optimizers.values():
-                    for group in optimizer.param_groups:
-                        group["lr"] = group["peak"] * factor
+            for optimizer in optimizers.values():
+                for group in optimizer.param_groups:
+                    group["lr"] = group["peak"] * factor
+                with threads_for(largest_product(optimizer), device):
                     optimizer.step()
             if after_step is not None:
                 with torch.no_grad():

@@ -108,10 +108,13 @@ def make_optimizers(model: nn.Module, config: TrainingConfig) -> dict[str, Optim
     return optimizers
 
 
-def largest_product(optimizers: Mapping[str, Optimizer]) -> int:
-    """Multiply-adds of the largest matrix product of an update: Muon multiplies each matrix with itself, several times over."""
-    groups = optimizers["muon"].param_groups if "muon" in optimizers else []
-    return max((min(weight.shape) * weight.numel() for group in groups for weight in group["params"]), default=0)
+def largest_product(optimizer: Optimizer) -> float:
+    """Multiply-adds of the largest matrix product of an update. Muon multiplies each matrix with itself, several times over; AdamW makes
+    no products but passes over all of its numbers, which any number of threads can share: infinite.
+    """
+    if not isinstance(optimizer, torch.optim.Muon):
+        return math.inf
+    return max(min(weight.shape) * weight.numel() for group in optimizer.param_groups for weight in group["params"])
 
 
 def _fused(model: nn.Module) -> bool:
