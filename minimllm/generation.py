@@ -75,12 +75,14 @@ def generate(
             known = next((f"give pictures as {other}=" for other in ("images", "tiles") if other in takes), "it reads text alone")
             raise ValueError(f"a {type(model).__name__} takes no {name}; {known}")
     short = {"only_last": True} if "only_last" in takes else {}  # saves work, nothing else
-    largest = max((weight.numel() for weight in model.parameters() if weight.ndim == 2), default=0)  # multiply-adds of a token, at most
+    # The most multiply-adds that a token can take in one product, pictures' encoders among them; their own tokens are not counted.
+    largest = max((weight.numel() for weight in model.parameters() if weight.ndim == 2), default=0)
 
     text, real = (ids, None) if mask is None or bool(mask.all()) else _padding_in_front(ids, mask.bool())
     ended = torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
     cache = model.new_cache() if use_cache else None
-    logits = model(text, **pictures, mask=real, cache=cache, **short)[:, -1]
+    with threads_for(text.numel() * largest, ids.device):
+        logits = model(text, **pictures, mask=real, cache=cache, **short)[:, -1]
     written = []
     while True:
         if model.image_token_id is not None and 0 <= model.image_token_id < logits.shape[-1]:

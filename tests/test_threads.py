@@ -52,15 +52,15 @@ class Noting(nn.Linear):
         return super().forward(x)
 
 
-@pytest.mark.parametrize("vocab_size, writing", [(64, 1), (200_000, 3)])
-def test_writing_with_a_small_model_takes_one_thread_and_reading_all(vocab_size, writing):
-    """The largest matrix is the output's; each of three rows is multiplied with it for every word written."""
+@pytest.mark.parametrize("vocab_size, reading, writing", [(64, 1, 1), (30_000, 3, 1), (200_000, 3, 3)])
+def test_reading_and_writing_little_with_a_small_model_takes_one_thread(vocab_size, reading, writing):
+    """Estimated from the largest matrix, the output's: 3 prompts of 4 tokens are read, and then one token of each."""
     model = LanguageModel(LanguageModelConfig.tiny(vocab_size, tied=False)).eval()
-    assert (3 * 96 * vocab_size < SMALL) == (writing == 1)
+    assert [tokens * 96 * vocab_size < SMALL for tokens in (12, 3)] == [reading == 1, writing == 1]
     query = model.blocks[0].attention.query
     query.__class__, query.seen = Noting, []
     generate(model, torch.full((3, 4), 7), 3)
-    assert query.seen == [3, writing, writing] and torch.get_num_threads() == 3
+    assert query.seen == [reading, writing, writing] and torch.get_num_threads() == 3
 
 
 @pytest.mark.parametrize("width, threads", [(96, 1), (256, 3)])
