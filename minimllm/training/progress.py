@@ -128,7 +128,8 @@ def _live_view(done: int, steps: int) -> tuple[Any, Any]:
         def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
             return {**super()._repr_mimebundle_(**options), "text/plain": f"Training, {steps} steps"}
 
-    bar = notebook_tqdm(initial=done, total=steps, unit="step", desc="training", display=False)
+    # Every refresh is several messages; a program that runs the lesson reads them when the cell has ended, and the queue must not overflow.
+    bar = notebook_tqdm(initial=done, total=steps, unit="step", desc="training", display=False, mininterval=1.0)
     picture = ipywidgets.Image(format="png", layout=ipywidgets.Layout(align_self="flex-start", max_width="100%"))
     display(LiveView([bar.container, picture]))
     return bar, picture
