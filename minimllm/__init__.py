@@ -1,69 +1,91 @@
 """minimllm: the tested building blocks behind a notebook course on multimodal language models.
 
-Every public name is importable from here. The modules load on first use, so that ``import minimllm`` costs next to nothing.
+Every public name is importable from here, and so are the modules ``figures``, ``widgets`` and ``exercises``. The folders are floors: what
+stands on one imports from those above it in this list alone. Modules load on first use, so that ``import minimllm`` costs next to nothing.
 """
 
 from importlib import import_module
 
-_HOME = {
-    "patchify": "patches",
-    "unpatchify": "patches",
-    "PatchEmbedding": "patches",
-    "LearnedPositions": "patches",
-    "interpolate_positions": "patches",
-    "Attention": "attention",
-    "EncoderBlock": "blocks",
-    "DecoderBlock": "blocks",
-    "RotaryScaling": "rotary",
-    "LanguageModel": "language_model",
-    "LanguageModelConfig": "language_model",
-    "generate": "generation",
-    "UnifiedMLLM": "unified",
-    "UnifiedConfig": "unified_config",
-    "CrossAttentionMLLM": "cross_attention",
-    "CrossAttentionConfig": "cross_attention_config",
-    "picture_bytes": "cross_attention",
-    "answer": "answering",
-    "describe_pictures": "answering",
-    "Packed": "packing",
-    "pack": "packing",
-    "packed_loss": "packing",
-    "GatedCrossAttentionBlock": "blocks",
-    "cross_attention_mask": "masks",
-    "LlamaVision": "llama_vision.model",
-    "LlamaVisionConfig": "llama_vision.config",
-    "Tiles": "llama_vision.tiles",
-    "prepare_tiles": "llama_vision.tiles",
-    "ViT": "vit",
-    "ViTConfig": "vit",
-    "CLIP": "clip",
-    "CLIPConfig": "clip",
-    "TextConfig": "text_encoder",
-    "TextEncoder": "text_encoder",
-    "ResNet": "resnet",
-    "ResNetConfig": "resnet",
-    "contrastive_loss": "contrastive",
-    "clamp_temperature": "contrastive",
-    "gather_embeddings": "contrastive",
-    "preprocess": "preprocessing",
-    "normalise": "preprocessing",
-    "zero_shot": "transfer",
-    "class_weights": "transfer",
-    "load": "shipped",
-    "Tokenizer": "data.tokenizer",
-    "Recorder": "recording",
-    "rollout": "recording",
-    "Scenes": "data.scenes",
-    "scenes": "data.scenes",
-    "render": "data.scenes",
-    "captions": "data.scenes",
-    "questions": "data.scenes",
+_FLOORS: dict[str, dict[str, str]] = {
+    "layers": {
+        "attention": "Attention rotate",
+        "blocks": "DecoderBlock EncoderBlock GatedCrossAttentionBlock MLP SwiGLU quick_gelu",
+        "masks": "causal_mask cross_attention_mask segment_mask tile_mask",
+        "norms": "RMSNorm",
+        "patches": "LearnedPositions PatchEmbedding interpolate_positions patchify unpatchify",
+        "rotary": "RotaryScaling rotary_angles rotary_frequencies",
+    },
+    "data": {
+        "seeds": "derive_seed generator_for",
+        "words": "COLOURS SHAPES SIZES WORDS WORD_IDS article places",
+        "world": "Scenes held_out_pairs pair_names pairs_of scenes",
+        "composing": "changed compose in_reading_order join spread",
+        "rendering": "PALETTE render render_canvas",
+        "other_rendering": "render_differently",
+        "captioning": "captions",
+        "asking": "KINDS Questions questions sample_questions",
+        "pairing": "described look_alikes rearranged",
+        "digits": "DIGIT_WORDS digits",
+        "photos": "photo",
+        "preprocessing": "normalise preprocess",
+        "tokenizer": "Tokenizer",
+    },
+    "inference": {
+        "answering": "answer describe_pictures prompts",
+        "generation": "generate next_probabilities",
+        "transfer": "class_weights zero_shot",
+    },
+    "training": {
+        "augmentation": "random_affine",
+        "baselines": "SmallCNN count_parameters",
+        "batches": "batch_indices to_device",
+        "contrastive": "clamp_temperature clip_loss contrastive_loss gather_embeddings",
+        "history": "History",
+        "loop": "accuracy classification_loss",
+        "optimizers": "TrainingConfig learning_rate_factor make_optimizers",
+        "packing": "ANSWER CAPTION Packed exact_matches pack packed_loss",
+    },
+    "models": {
+        "vit_config": "ViTConfig",
+        "vit": "ViT",
+        "resnet": "ResNet ResNetConfig",
+        "text_encoder": "TextConfig TextEncoder",
+        "clip_config": "CLIPConfig clip_vit",
+        "clip": "CLIP",
+        "language_model_config": "LanguageModelConfig",
+        "language_model": "LanguageModel",
+        "projector": "Projector splice",
+        "unified_config": "UnifiedConfig",
+        "unified": "UnifiedMLLM",
+        "cross_attention_config": "CrossAttentionConfig",
+        "cross_attention": "CrossAttentionMLLM picture_bytes",
+        "llama_vision.config": "LlamaVisionConfig",
+        "llama_vision.tiles": "Tiles arrangements choose_arrangement fit_picture prepare_tiles",
+        "llama_vision.vision": "TileEncoder TileEncoderConfig",
+        "llama_vision.model": "LlamaVision",
+        "shipped": "CHECKPOINTS load read_card save",
+    },
+    "inspection": {
+        "comparison": "compare_layers",
+        "costs": "Design cache_bytes layer_multiply_adds",
+        "recording": "Recorder rollout",
+    },
+    "widgets": {"looking": "with_gates", "training": "train"},
+    "exercises": {"lesson_06": "collate collate_a collate_b collate_c"},
+    "lessons": {
+        "intervals": "wilson_interval",
+        "recipes": "load_recipe load_results run_missing summary",
+    },
 }
+_MODULES = ("figures", "widgets", "exercises")
+_HOME = {name: f"{floor}.{module}" for floor, modules in _FLOORS.items() for module, names in modules.items() for name in names.split()}
 
-__all__ = sorted(_HOME)
+__all__ = sorted([*_HOME, *_MODULES])
 
 
 def __getattr__(name: str):
+    if name in _MODULES:
+        return import_module(f"minimllm.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'minimllm' has no attribute {name!r}")
     value = getattr(import_module(f"minimllm.{_HOME[name]}"), name)
@@ -72,4 +94,4 @@ def __getattr__(name: str):
 
 
 def __dir__() -> list[str]:
-    return sorted(set(globals()) | set(_HOME))
+    return sorted(set(globals()) | set(__all__))

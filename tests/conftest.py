@@ -12,7 +12,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # before huggingface_hub, which reads it onc
 # Every annotation such as Float[Tensor, "batch patches dim"] in the package is checked on every call of the tests.
 install_import_hook("minimllm", "typechecking.check")
 
-from minimllm.offline import deny_network, kernel_environment  # noqa: E402  (after the hook)
+from minimllm.lessons.offline import deny_network, kernel_environment  # noqa: E402  (after the hook)
 
 _IPYTHON = tempfile.mkdtemp(prefix="minimllm-ipython-")
 

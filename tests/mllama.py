@@ -6,9 +6,9 @@ from transformers import MllamaForCausalLM, MllamaTextConfig
 from transformers.models.mllama.modeling_mllama import _prepare_cross_attention_mask
 
 from minimllm import CrossAttentionConfig, CrossAttentionMLLM
-from minimllm.language_model import DECODER_NAMES
-from minimllm.llama_vision.names import CROSS_BLOCK_NAMES
-from minimllm.pretrained import file_names
+from minimllm.models.language_model import DECODER_NAMES
+from minimllm.models.llama_vision.names import CROSS_BLOCK_NAMES
+from minimllm.weights.pretrained import file_names
 
 
 def mllama(config: CrossAttentionConfig, attention: str = "sdpa") -> MllamaForCausalLM:

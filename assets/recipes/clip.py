@@ -10,15 +10,32 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from minimllm import CLIP, CLIPConfig, Tokenizer, captions, clamp_temperature, render, scenes, zero_shot
-from minimllm.contrastive import training_loss
-from minimllm.data.pairing import described
-from minimllm.data.scenes import WORDS, Scenes, join, pair_names, render_differently
-from minimllm.intervals import wilson_interval
-from minimllm.preprocessing import normalise
-from minimllm.shipped import FOLDER, save
-from minimllm.training import History, TrainingConfig, train
-from minimllm.training.batches import derive_seed, generator_for
+from minimllm import (
+    CHECKPOINTS,
+    CLIP,
+    WORDS,
+    CLIPConfig,
+    History,
+    Scenes,
+    Tokenizer,
+    TrainingConfig,
+    captions,
+    clamp_temperature,
+    clip_loss,
+    derive_seed,
+    described,
+    generator_for,
+    join,
+    normalise,
+    pair_names,
+    render,
+    render_differently,
+    save,
+    scenes,
+    train,
+    wilson_interval,
+    zero_shot,
+)
 
 SEED = 0
 TEST_SEED = 72249620  # drawn after everything else here was fixed
@@ -103,7 +120,7 @@ def train_clip(
     history = train(
         model,
         make_batches(tokenizer, config),
-        training_loss,
+        clip_loss,
         config,
         after_step=lambda model, step: clamp_temperature(model),
         checkpoints=checkpoints,
@@ -169,7 +186,7 @@ def main() -> None:
         "test_seed": SHIPPED_TEST_SEED,
         "accuracy": measure(model, tokenizer, SHIPPED_TEST_SEED),
     }
-    save(FOLDER / "clip", model, tokenizer, card)
+    save(CHECKPOINTS / "clip", model, tokenizer, card)
     print(card)
 
 

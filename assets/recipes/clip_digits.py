@@ -8,15 +8,27 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from minimllm import CLIP, CLIPConfig, Tokenizer, clamp_temperature, contrastive_loss, zero_shot
-from minimllm.clip_config import clip_vit
-from minimllm.data.digits import DIGIT_WORDS, digits
-from minimllm.intervals import wilson_interval
-from minimllm.preprocessing import normalise
-from minimllm.shipped import FOLDER, save
-from minimllm.training import History, TrainingConfig, train
-from minimllm.training.augmentation import random_affine
-from minimllm.training.batches import batch_indices, generator_for
+from minimllm import (
+    CHECKPOINTS,
+    CLIP,
+    DIGIT_WORDS,
+    CLIPConfig,
+    History,
+    Tokenizer,
+    TrainingConfig,
+    batch_indices,
+    clamp_temperature,
+    clip_vit,
+    contrastive_loss,
+    digits,
+    generator_for,
+    normalise,
+    random_affine,
+    save,
+    train,
+    wilson_interval,
+    zero_shot,
+)
 
 SEED = 0
 TEMPLATES = (
@@ -107,7 +119,7 @@ def main() -> None:
             "zero-shot, validation, all templates": measure(model, tokenizer, "validation"),
         },
     }
-    save(FOLDER / "clip_digits", model, tokenizer, card)
+    save(CHECKPOINTS / "clip_digits", model, tokenizer, card)
     print(card)
 
 

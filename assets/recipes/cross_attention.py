@@ -12,10 +12,17 @@ from typing import Any
 
 from torch import Tensor
 
-from minimllm import CrossAttentionConfig, CrossAttentionMLLM, Tokenizer, load
-from minimllm.packing import Packed
-from minimllm.recipes import load_recipe
-from minimllm.training import History, TrainingConfig, train
+from minimllm import (
+    CrossAttentionConfig,
+    CrossAttentionMLLM,
+    History,
+    Packed,
+    Tokenizer,
+    TrainingConfig,
+    load,
+    load_recipe,
+    train,
+)
 
 UNIFIED = load_recipe("unified")
 measure, measure_all = UNIFIED.measure, UNIFIED.measure_all

@@ -14,15 +14,31 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from minimllm import LanguageModel, LanguageModelConfig, Tokenizer, captions, scenes
-from minimllm.data.asking import KINDS, Questions, sample_questions
-from minimllm.data.scenes import WORDS, Scenes
-from minimllm.intervals import wilson_interval
-from minimllm.packing import CAPTION, Packed, exact_matches, pack, packed_loss
-from minimllm.recipes import run_missing
-from minimllm.shipped import FOLDER, save
-from minimllm.training import History, TrainingConfig, train
-from minimllm.training.batches import derive_seed
+from minimllm import (
+    CAPTION,
+    CHECKPOINTS,
+    KINDS,
+    WORDS,
+    History,
+    LanguageModel,
+    LanguageModelConfig,
+    Packed,
+    Questions,
+    Scenes,
+    Tokenizer,
+    TrainingConfig,
+    captions,
+    derive_seed,
+    exact_matches,
+    pack,
+    packed_loss,
+    run_missing,
+    sample_questions,
+    save,
+    scenes,
+    train,
+    wilson_interval,
+)
 
 SEED = 0
 QUESTIONS = 6  # about each scene of a batch
@@ -200,7 +216,7 @@ def ship() -> None:
         "test_seed": SHIPPED_TEST_SEED,
         "accuracy": measure(model, tokenizer, SHIPPED_TEST_SEED),
     }
-    save(FOLDER / "language_model", model, tokenizer, card)
+    save(CHECKPOINTS / "language_model", model, tokenizer, card)
     print(card)
 
 

@@ -16,13 +16,23 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from minimllm import ViT, ViTConfig
-from minimllm.baselines import SmallCNN, count_parameters
-from minimllm.data.digits import digits
-from minimllm.recipes import load_recipe, run_missing
-from minimllm.training import History, TrainingConfig, accuracy, classification_loss, train
-from minimllm.training.augmentation import random_affine
-from minimllm.training.batches import batch_indices, generator_for
+from minimllm import (
+    History,
+    SmallCNN,
+    TrainingConfig,
+    ViT,
+    ViTConfig,
+    accuracy,
+    batch_indices,
+    classification_loss,
+    count_parameters,
+    digits,
+    generator_for,
+    load_recipe,
+    random_affine,
+    run_missing,
+    train,
+)
 
 Result = tuple[nn.Module, dict[str, Any]]
 

@@ -17,14 +17,31 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from minimllm import CLIP, CLIPConfig, captions, clamp_temperature, normalise, render, scenes, zero_shot
-from minimllm.baselines import count_parameters
-from minimllm.contrastive import training_loss
-from minimllm.data.pairing import described, look_alikes, rearranged
-from minimllm.data.scenes import Scenes, changed, join, pair_names
-from minimllm.recipes import load_recipe, run_missing
-from minimllm.training import TrainingConfig, train
-from minimllm.training.batches import derive_seed, generator_for
+from minimllm import (
+    CLIP,
+    CLIPConfig,
+    Scenes,
+    TrainingConfig,
+    captions,
+    changed,
+    clamp_temperature,
+    clip_loss,
+    count_parameters,
+    derive_seed,
+    described,
+    generator_for,
+    join,
+    load_recipe,
+    look_alikes,
+    normalise,
+    pair_names,
+    rearranged,
+    render,
+    run_missing,
+    scenes,
+    train,
+    zero_shot,
+)
 
 COURSE = load_recipe("clip")
 TOKENIZER = COURSE.make_tokenizer()
@@ -133,7 +150,7 @@ def one_word(model: CLIP, what: str, n: int = 1000, seed: int = TEST_SEED) -> fl
 def measured(make_batch: MakeBatch, settings: TrainingConfig, preset: Callable[..., CLIPConfig] = CLIPConfig.tiny) -> dict[str, Any]:
     """Train on these batches, and measure."""
     model = COURSE.make_model(0, preset)
-    history = train(model, make_batch, training_loss, settings, after_step=lambda model, step: clamp_temperature(model), progress=False)
+    history = train(model, make_batch, clip_loss, settings, after_step=lambda model, step: clamp_temperature(model), progress=False)
     seen, held_out = names(model, "test"), names(model, "held_out")
     return {
         "recall": recall(model),

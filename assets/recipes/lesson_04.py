@@ -12,10 +12,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from minimllm import CLIP, Tokenizer, clamp_temperature, zero_shot
-from minimllm.data.digits import DIGIT_WORDS, digits
-from minimllm.recipes import load_recipe, run_missing
-from minimllm.training import train
+from minimllm import (
+    CLIP,
+    DIGIT_WORDS,
+    Tokenizer,
+    clamp_temperature,
+    digits,
+    load_recipe,
+    run_missing,
+    train,
+    zero_shot,
+)
 
 COURSE = load_recipe("clip_digits")
 NUMERALS = tuple(map(str, range(10)))

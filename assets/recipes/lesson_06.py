@@ -17,10 +17,16 @@ from typing import Any
 
 import torch
 
-from minimllm import UnifiedConfig, captions, load
-from minimllm.baselines import count_parameters
-from minimllm.recipes import load_recipe, run_missing
-from minimllm.training import History, train
+from minimllm import (
+    History,
+    UnifiedConfig,
+    captions,
+    count_parameters,
+    load,
+    load_recipe,
+    run_missing,
+    train,
+)
 
 COURSE, LANGUAGE = load_recipe("unified"), load_recipe("language_model")
 TEST_SEED = 88607184  # drawn after everything else here was fixed

@@ -15,9 +15,13 @@ from typing import Any
 
 import torch
 
-from minimllm import captions, load
-from minimllm.recipes import load_recipe, run_missing
-from minimllm.training import History
+from minimllm import (
+    History,
+    captions,
+    load,
+    load_recipe,
+    run_missing,
+)
 
 COURSE, LANGUAGE = load_recipe("cross_attention"), load_recipe("language_model")
 TEST_SEED = 11470043  # drawn after everything else here was fixed, the places of the gated blocks too

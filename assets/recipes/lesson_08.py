@@ -23,14 +23,25 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from minimllm import CrossAttentionConfig, CrossAttentionMLLM, LanguageModelConfig, Tokenizer, UnifiedMLLM, ViTConfig, load, picture_bytes
-from minimllm.baselines import count_parameters
-from minimllm.costs import Design
-from minimllm.intervals import wilson_interval
-from minimllm.packing import Packed
-from minimllm.recipes import load_recipe, run_missing
-from minimllm.training import TrainingConfig, train
-from minimllm.training.optimizers import make_optimizers
+from minimllm import (
+    CrossAttentionConfig,
+    CrossAttentionMLLM,
+    Design,
+    LanguageModelConfig,
+    Packed,
+    Tokenizer,
+    TrainingConfig,
+    UnifiedMLLM,
+    ViTConfig,
+    count_parameters,
+    load,
+    load_recipe,
+    make_optimizers,
+    picture_bytes,
+    run_missing,
+    train,
+    wilson_interval,
+)
 
 COURSE, CROSS, SIX, SEVEN = map(load_recipe, ("unified", "cross_attention", "lesson_06", "lesson_07"))
 TEST_SEEDS, N = {"unified": SIX.TEST_SEED, "cross-attention": SEVEN.TEST_SEED}, SIX.N

@@ -24,20 +24,39 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2.functional import to_pil_image
 
-from minimllm import LlamaVision, Tokenizer, UnifiedConfig, captions, load, scenes
-from minimllm.data.asking import KINDS, Questions, sample_questions
-from minimllm.data.scenes import SIZES, Scenes, render_canvas, spread
-from minimllm.intervals import wilson_interval
-from minimllm.language_model_config import LanguageModelConfig
-from minimllm.llama_vision import pictures as reading
-from minimllm.llama_vision.config import LlamaVisionConfig
-from minimllm.llama_vision.vision import TileEncoder, TileEncoderConfig
-from minimllm.packing import Packed, exact_matches, pack, packed_loss
-from minimllm.recipes import load_recipe, run_missing
-from minimllm.shipped import FOLDER, save
-from minimllm.training import History, TrainingConfig, train
-from minimllm.training.batches import derive_seed
-from minimllm.vit import ViT
+from minimllm import (
+    CHECKPOINTS,
+    KINDS,
+    SIZES,
+    History,
+    LanguageModelConfig,
+    LlamaVision,
+    LlamaVisionConfig,
+    Packed,
+    Questions,
+    Scenes,
+    TileEncoder,
+    TileEncoderConfig,
+    Tokenizer,
+    TrainingConfig,
+    UnifiedConfig,
+    ViT,
+    captions,
+    derive_seed,
+    exact_matches,
+    load,
+    load_recipe,
+    pack,
+    packed_loss,
+    render_canvas,
+    run_missing,
+    sample_questions,
+    save,
+    scenes,
+    spread,
+    train,
+    wilson_interval,
+)
 
 UNIFIED, LANGUAGE = load_recipe("unified"), load_recipe("language_model")
 
@@ -143,7 +162,7 @@ def broken_rule() -> Iterator[None]:
         seen = torch.arange(pictures) < (ids == image_token_id).cumsum(dim=1)[..., None]
         return seen[..., None] & torch.tensor(held, dtype=torch.bool).view(len(ids), 1, pictures, max_tiles)
 
-    with mock.patch.object(reading, "cross_attention_mask", all_before):
+    with mock.patch("minimllm.models.llama_vision.pictures.cross_attention_mask", all_before):
         yield
 
 
@@ -376,7 +395,7 @@ def ship() -> dict[str, Any]:
         "test_seed": TEST_SEED,
         "accuracy": {name: result[name] for name in ("canvases", "pictures")},
     }
-    save(FOLDER / "llama_vision", model, tokenizer, card)
+    save(CHECKPOINTS / "llama_vision", model, tokenizer, card)
     return result
 
 

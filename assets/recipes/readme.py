@@ -2,7 +2,13 @@
 
 import textwrap
 
-from minimllm import captions, figures, questions, render, scenes
+from minimllm import (
+    captions,
+    figures,
+    questions,
+    render,
+    scenes,
+)
 
 KINDS = ("where", "comparison", "exists", "count_colour")
 

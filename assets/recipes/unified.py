@@ -15,16 +15,39 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from minimllm import Tokenizer, UnifiedConfig, UnifiedMLLM, captions, load, normalise, render, scenes
-from minimllm.data.asking import KINDS, Questions, sample_questions
-from minimllm.data.scenes import Scenes, render_differently
-from minimllm.data.words import COLOURS, SHAPES, SIZES, WORD_IDS, places
-from minimllm.intervals import wilson_interval
-from minimllm.packing import Packed, exact_matches, pack, packed_loss
-from minimllm.recipes import load_recipe
-from minimllm.shipped import FOLDER, save
-from minimllm.training import History, TrainingConfig, train
-from minimllm.training.batches import derive_seed, generator_for
+from minimllm import (
+    CHECKPOINTS,
+    COLOURS,
+    KINDS,
+    SHAPES,
+    SIZES,
+    WORD_IDS,
+    History,
+    Packed,
+    Questions,
+    Scenes,
+    Tokenizer,
+    TrainingConfig,
+    UnifiedConfig,
+    UnifiedMLLM,
+    captions,
+    derive_seed,
+    exact_matches,
+    generator_for,
+    load,
+    load_recipe,
+    normalise,
+    pack,
+    packed_loss,
+    places,
+    render,
+    render_differently,
+    sample_questions,
+    save,
+    scenes,
+    train,
+    wilson_interval,
+)
 
 LIGHT, LANGUAGE = load_recipe("clip").in_other_light, load_recipe("language_model")
 
@@ -194,7 +217,7 @@ def ship(name: str, trained: tuple[nn.Module, Tokenizer, History], test_seed: in
         "test_seed": test_seed,
         "accuracy": measure_all(model, tokenizer, test_seed),
     }
-    save(FOLDER / name, model, tokenizer, card)
+    save(CHECKPOINTS / name, model, tokenizer, card)
     print(card)
 
 

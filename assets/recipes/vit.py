@@ -7,10 +7,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from minimllm import ViT, ViTConfig, render, scenes
-from minimllm.intervals import wilson_interval
-from minimllm.shipped import FOLDER, save
-from minimllm.training import TrainingConfig, train
+from minimllm import (
+    CHECKPOINTS,
+    TrainingConfig,
+    ViT,
+    ViTConfig,
+    render,
+    save,
+    scenes,
+    train,
+    wilson_interval,
+)
 
 SEED = 0
 TEST_SEED = 7_346_219  # drawn after everything else here was fixed
@@ -60,7 +67,7 @@ def main() -> None:
         "test_seed": TEST_SEED,
         "accuracy": {"test": measure(model, "test"), "held_out": measure(model, "held_out")},
     }
-    save(FOLDER / "vit", model, None, card)
+    save(CHECKPOINTS / "vit", model, None, card)
     print(card)
 
 

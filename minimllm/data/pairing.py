@@ -8,8 +8,8 @@ from torch import Tensor
 
 from minimllm.data.captioning import DETAILS, captions
 from minimllm.data.composing import changed, join
+from minimllm.data.seeds import derive_seed, generator_for
 from minimllm.data.world import Scenes, pairs_of, scenes
-from minimllm.training.batches import derive_seed, generator_for
 
 
 def described(

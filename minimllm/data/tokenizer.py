@@ -15,7 +15,7 @@ from torch import Tensor
 
 PAD, START, IMAGE, END, UNKNOWN = SPECIAL_TOKENS = ("<pad>", "<start>", "<|image|>", "<end>", "<unknown>")
 """Ids 0 to 4. ``<|image|>`` is kept for the later lessons; ``<unknown>`` is never given out, it is how an unknown word is found. The end
-token is not number 2, because a CLIP text encoder takes that id as the sign of an old config (see ``minimllm.text_encoder``)."""
+token is not number 2, because a CLIP text encoder takes that id as the sign of an old config (see ``minimllm.models.text_encoder``)."""
 
 
 class Tokenizer:

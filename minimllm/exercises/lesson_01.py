@@ -5,8 +5,9 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
-from ..patches import interpolate_positions
-from ..patches import patchify as reference_patchify
+from minimllm.layers.patches import interpolate_positions
+from minimllm.layers.patches import patchify as reference_patchify
+
 from . import Exercise, Mistake
 
 Grid = tuple[int, int]

@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from ..blocks import EncoderBlock
+from minimllm.layers.blocks import EncoderBlock
+
 from . import Exercise, Mistake
 
 Layer = Callable[[Tensor], Tensor]

@@ -4,7 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..contrastive import contrastive_loss
+from minimllm.training.contrastive import contrastive_loss
+
 from . import Exercise, Mistake
 
 # ---- the loss ---------------------------------------------------------------------------------------------------------

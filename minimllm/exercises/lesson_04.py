@@ -8,9 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..data.scenes import compose, render
-from ..shipped import load
-from ..transfer import zero_shot
+from minimllm.data.scenes import compose, render
+from minimllm.inference.transfer import zero_shot
+from minimllm.models.shipped import load
+
 from . import Exercise, Mistake
 
 # ---- the head ---------------------------------------------------------------------------------------------------------

@@ -4,8 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .. import attention, masks
-from ..rotary import rotary_angles, rotary_frequencies
+from minimllm.layers import attention, masks
+from minimllm.layers.rotary import rotary_angles, rotary_frequencies
+
 from . import Exercise, Mistake
 
 # ---- the mask ---------------------------------------------------------------------------------------------------------

@@ -6,10 +6,11 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from ..attention import Attention
-from ..blocks import GatedCrossAttentionBlock
-from ..cross_attention import CrossAttentionMLLM
-from ..cross_attention_config import CrossAttentionConfig
+from minimllm.layers.attention import Attention
+from minimllm.layers.blocks import GatedCrossAttentionBlock
+from minimllm.models.cross_attention import CrossAttentionMLLM
+from minimllm.models.cross_attention_config import CrossAttentionConfig
+
 from . import Exercise, Mistake
 
 # ---- the gated block --------------------------------------------------------------------------------------------------

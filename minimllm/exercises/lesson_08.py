@@ -3,8 +3,9 @@
 from collections.abc import Callable
 from itertools import product
 
-from ..costs import Design
-from ..language_model_config import LanguageModelConfig
+from minimllm.inspection.costs import Design
+from minimllm.models.language_model_config import LanguageModelConfig
+
 from . import Exercise, Mistake
 
 

@@ -5,8 +5,9 @@ import math
 import torch
 from torch import Tensor
 
-from ..llama_vision.tiles import arrangements, choose_arrangement
-from ..masks import cross_attention_mask
+from minimllm.layers.masks import cross_attention_mask
+from minimllm.models.llama_vision.tiles import arrangements, choose_arrangement
+
 from .judging import Exercise, Mistake
 
 # ---- the grid ---------------------------------------------------------------------------------------------------------

@@ -7,9 +7,10 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from ..language_model import WEIGHT_NAMES
-from ..llama_vision.meta import halves
-from ..pretrained import file_names
+from minimllm.models.language_model import WEIGHT_NAMES
+from minimllm.models.llama_vision.meta import halves
+from minimllm.weights.pretrained import file_names
+
 from . import Exercise, Mistake
 
 # ---- parameters from a config -----------------------------------------------------------------------------------------

@@ -32,6 +32,7 @@ from .pictures import Picture, as_array, attention_map, patch_grid, patch_sequen
 from .sequences import ROLES, attention_mask, token_row
 from .shares import bars
 from .tiles import PICTURE_COLOURS, canvas_choice, feature_order, picture_mask, tiling, tilings
+from .training import smoothed, training_curve
 
 __all__ = [
     "AMOUNT",
@@ -82,5 +83,7 @@ __all__ = [
     "targets",
     "tiling",
     "tilings",
+    "smoothed",
+    "training_curve",
     "token_row",
 ]

@@ -7,7 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter
 
-from ..costs import Design
+from minimllm.inspection.costs import Design
+
 from .page import BLUE, GREEN, GREY, PURPLE, VERMILION, own_axes, style
 
 QUANTITIES = {

@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter
 from numpy.typing import ArrayLike
 
-from ..costs import layer_multiply_adds
+from minimllm.inspection.costs import layer_multiply_adds
+
 from .page import AMOUNT, BLUE, GREY, GROUPS, INK, PALE, SIGNED, VERMILION, own_axes, style
 
 

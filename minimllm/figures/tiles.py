@@ -10,7 +10,8 @@ from matplotlib.patches import Rectangle
 from numpy.typing import ArrayLike
 from PIL import Image
 
-from ..llama_vision.tiles import MAX_TILES, arrangements, choose_arrangement, fit
+from minimllm.models.llama_vision.tiles import MAX_TILES, arrangements, choose_arrangement, fit_picture
+
 from .numbers import as_numbers
 from .page import BLUE, GREEN, GREY, INK, ORANGE, PALE, PURPLE, SKY, VERMILION, own_axes, placed, style
 from .pictures import Picture, _bare, _label, as_array
@@ -55,7 +56,7 @@ def tiling(
     """
     height, width = _size(image, size)
     rows, columns = choose_arrangement(height, width, tile_size, max_tiles)
-    new_height, new_width = fit(height, width, rows, columns, tile_size)
+    new_height, new_width = fit_picture(height, width, rows, columns, tile_size)
     axes = own_axes(axes, 1.0 + 0.9 * columns, 1.0 + 0.9 * rows)
     axes.add_patch(Rectangle((0, 0), columns, rows, color="black"))
     shown = _drawn(image, new_height, new_width, tile_size)
@@ -158,7 +159,7 @@ def picture_mask(
     """Which tiles of which pictures each token may look at: a row for each token, a column for each tile, a colour for each picture.
 
     Args:
-        visible: bool ``(tokens, images, max_tiles)``, a row of :func:`~minimllm.masks.cross_attention_mask`.
+        visible: bool ``(tokens, images, max_tiles)``, a row of :func:`~minimllm.layers.masks.cross_attention_mask`.
         words: the text of each token. One that begins with ``<|image|>`` gets the colour of its picture, ``<pad>`` is grey.
         num_tiles: how many tiles each picture has; the places of the others are hatched.
         pictures: the tiles of each picture, to be drawn above their columns.

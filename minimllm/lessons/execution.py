@@ -19,7 +19,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
 
-from minimllm.offline import kernel_environment
+from minimllm.lessons.offline import kernel_environment
 
 MEASURED = re.compile(r"\d[\d,]*(?:\.\d+)?(?= ?(?:[mµun]?s|seconds?|minutes?|\w+/s)\b)")
 ADDRESS = re.compile(r"(data:[^\"'\s]*)|\b0x[0-9a-f]{6,}")  # an embedded picture's letters may look like an address: skip them

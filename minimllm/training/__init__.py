@@ -1,6 +1,7 @@
 """Training: the loop, its optimizers and schedules, batches from a seed, checkpoints, the growing curve."""
 
-from minimllm.training.batches import batch_indices, derive_seed, generator_for, to_device
+from minimllm.data.seeds import derive_seed, generator_for
+from minimllm.training.batches import batch_indices, to_device
 from minimllm.training.loop import History, accuracy, classification_loss, train
 from minimllm.training.optimizers import TrainingConfig, learning_rate_factor, make_optimizers
 

@@ -1,21 +1,11 @@
-"""Seeds and batches as pure functions: the batch of step ``k`` is the same whenever and however often it is asked for."""
+"""Batches as pure functions: the batch of step ``k`` is the same whenever and however often it is asked for."""
 
-import hashlib
 from typing import Any
 
 import torch
 from torch import Tensor
 
-
-def derive_seed(seed: int, *labels: int | str) -> int:
-    """A seed of its own for every (seed, labels): the streams ``("scenes", step)`` and ``("shift", step)`` have nothing in common."""
-    digest = hashlib.sha256(repr((seed, *labels)).encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1  # 63 bits, which every device's generator takes
-
-
-def generator_for(seed: int, *labels: int | str) -> torch.Generator:
-    """A generator on the CPU seeded with ``derive_seed(seed, *labels)``."""
-    return torch.Generator().manual_seed(derive_seed(seed, *labels))
+from minimllm.data.seeds import generator_for
 
 
 def batch_indices(count: int, batch_size: int, seed: int, step: int) -> Tensor:

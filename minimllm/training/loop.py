@@ -17,33 +17,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from minimllm.threads import threads_for
-from minimllm.training.batches import derive_seed, to_device
+from minimllm.data.seeds import derive_seed
+from minimllm.layers.threads import threads_for
+from minimllm.training.batches import to_device
 from minimllm.training.checkpoints import latest_checkpoint, restore_training_state, save_checkpoint, tidy, training_state
+from minimllm.training.history import History
 from minimllm.training.optimizers import TrainingConfig, largest_product, learning_rate_factor, make_optimizers
-from minimllm.training.progress import Progress
-
-
-@dataclasses.dataclass
-class History:
-    """What a run went through. ``dataclasses.asdict(history)`` is plain JSON, and ``History(**that)`` is the history again.
-
-    Attributes:
-        losses: the loss of each step's batch, before the update.
-        metrics: by name, the metric of each step's batch.
-        evaluations: what ``evaluate`` returned, each with its ``step`` (the number of steps done).
-        seconds: spent on the steps themselves, without evaluations, checkpoints and drawing; goes on counting after a resume.
-    """
-
-    losses: list[float] = dataclasses.field(default_factory=list)
-    metrics: dict[str, list[float]] = dataclasses.field(default_factory=dict)
-    evaluations: list[dict[str, float]] = dataclasses.field(default_factory=list)
-    seconds: float = 0.0
-
-    @property
-    def steps(self) -> list[int]:
-        """The numbers of the steps done, from 1: the horizontal axis of a loss curve."""
-        return list(range(1, len(self.losses) + 1))
+from minimllm.training.progress import View, choose_view
 
 
 def train(
@@ -56,7 +36,7 @@ def train(
     evaluate: Callable[[nn.Module], Mapping[str, Any]] | None = None,
     after_step: Callable[[nn.Module, int], None] | None = None,
     checkpoints: str | Path | None = None,
-    progress: bool = True,
+    progress: bool | View = True,
 ) -> History:
     """Train ``model`` in place and return what happened.
 
@@ -71,7 +51,8 @@ def train(
         after_step: ``after_step(model, step)`` is called after each update, without gradients, for what must hold at all times.
         checkpoints: a folder. The run is saved there every ``config.checkpoint_every`` steps and at its end, and goes on from the newest
             whole checkpoint that it finds there.
-        progress: whether to show a bar, and in a notebook the curve.
+        progress: whether to show a bar, and in a notebook the curve; or what else shows the run, as ``progress(history, steps)``, a context
+            with a method ``update()`` that is called after each step.
 
     Raises:
         ValueError: if the folder's checkpoints belong to another model or configuration, or are all damaged.
@@ -84,7 +65,7 @@ def train(
     if checkpoints is not None:
         history = _resume(checkpoints, model, optimizers, config)
 
-    with _reproducible(device, exact=checkpoints is not None), Progress(history, config.steps, progress) as bar:
+    with _reproducible(device, exact=checkpoints is not None), choose_view(progress)(history, config.steps) as bar:
         for step in range(len(history.losses), config.steps):
             started = time.perf_counter()
             torch.manual_seed(derive_seed(config.seed, "step", step))

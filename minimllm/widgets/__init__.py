@@ -13,10 +13,12 @@ from .looking import gate_explorer, looking_explorer
 from .pairs import batch_composer, name_explorer, similarity_explorer
 from .sizes import size_explorer
 from .tiles import mask_laboratory, tile_explorer
+from .training import LiveCurve, train
 
 __all__ = [
     "MASK_TEXTS",
     "Explorer",
+    "LiveCurve",
     "attention_explorer",
     "batch_composer",
     "design_explorer",
@@ -33,4 +35,5 @@ __all__ = [
     "similarity_explorer",
     "size_explorer",
     "tile_explorer",
+    "train",
 ]

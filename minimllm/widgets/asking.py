@@ -9,12 +9,13 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from .. import figures
-from ..answering import answer, prompts
-from ..data.scenes import COLOURS, SHAPES, SIZES, compose, render
-from ..data.tokenizer import Tokenizer
-from ..masks import causal_mask, same_picture_mask, segment_mask
-from ..recording import Recorder
+from minimllm import figures
+from minimllm.data.scenes import COLOURS, SHAPES, SIZES, compose, render
+from minimllm.data.tokenizer import Tokenizer
+from minimllm.inference.answering import answer, prompts
+from minimllm.inspection.recording import Recorder
+from minimllm.layers.masks import causal_mask, same_picture_mask, segment_mask
+
 from .explorer import Explorer, explore
 
 LOOKING = ("last word", "last word but one")  # of a question: the ?, and mostly the name of an object

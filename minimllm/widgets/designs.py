@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure
 
-from .. import figures
-from ..costs import Design
-from ..figures.designs import amount, design_cost
-from ..language_model_config import LanguageModelConfig
+from minimllm import figures
+from minimllm.figures.designs import amount, design_cost
+from minimllm.inspection.costs import Design
+from minimllm.models.language_model_config import LanguageModelConfig
+
 from .explorer import Explorer, explore, slider_at
 
 QUANTITIES = {"reading": "To read", "word": "For one more word", "kept": "Kept, bfloat16"}
@@ -22,7 +23,7 @@ def design_explorer(
     """Lesson 08: choose a decoder, the tokens of picture and text, and how often a gated block comes, and see what both designs cost.
 
     ``decoders`` are the sizes that can be chosen; ``every``: a gated block with an MLP before every so many of a decoder's blocks.
-    Multiply-adds are by the formulas of :class:`~minimllm.costs.Design`, bytes those in bfloat16.
+    Multiply-adds are by the formulas of :class:`~minimllm.inspection.costs.Design`, bytes those in bfloat16.
     """
 
     def both(decoder: str, gated_block_every: int) -> dict[str, Design]:

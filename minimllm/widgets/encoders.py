@@ -6,9 +6,10 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from .. import figures
-from ..costs import layer_multiply_adds
-from ..figures import Picture
+from minimllm import figures
+from minimllm.figures import Picture
+from minimllm.inspection.costs import layer_multiply_adds
+
 from .explorer import Explorer, explore, slider_at
 
 MEAN = "mean of the heads"

@@ -9,7 +9,7 @@ import ipywidgets
 import numpy as np
 from matplotlib.figure import Figure
 
-from .. import figures
+from minimllm import figures
 
 Draw = Callable[..., Figure]
 Alt = str | Callable[..., str]

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from .. import figures
-from ..data.tokenizer import Tokenizer
-from ..generation import next_probabilities
+from minimllm import figures
+from minimllm.data.tokenizer import Tokenizer
+from minimllm.inference.generation import next_probabilities
+
 from .encoders import MEAN
 from .explorer import Explorer, explore, slider_at
 

@@ -11,11 +11,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from .. import figures
-from ..answering import answer, prompts
-from ..cross_attention import CrossAttentionMLLM
-from ..data.tokenizer import Tokenizer
-from ..recording import Recorder
+from minimllm import figures
+from minimllm.data.tokenizer import Tokenizer
+from minimllm.inference.answering import answer, prompts
+from minimllm.inspection.recording import Recorder
+from minimllm.models.cross_attention import CrossAttentionMLLM
+
 from .encoders import MEAN
 from .explorer import Explorer, explore
 

@@ -8,10 +8,11 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from .. import figures
-from ..data.scenes import Scenes, captions, compose, render
-from ..figures import Picture
-from ..transfer import zero_shot
+from minimllm import figures
+from minimllm.data.scenes import Scenes, captions, compose, render
+from minimllm.figures import Picture
+from minimllm.inference.transfer import zero_shot
+
 from .explorer import Explorer, explore, slider_at
 
 SCALES = (1, 2, 5, 10, 15, 20, 30, 50, 100)

@@ -7,13 +7,14 @@ import torch
 from matplotlib.figure import Figure
 from torch import nn
 
-from .. import figures
-from ..clip import CLIP, CLIPConfig
-from ..costs import cache_bytes
-from ..language_model import LanguageModel, LanguageModelConfig
-from ..llama_vision.model import LlamaVision, LlamaVisionConfig
-from ..unified import UnifiedConfig, UnifiedMLLM
-from ..vit import ViT, ViTConfig
+from minimllm import figures
+from minimllm.inspection.costs import cache_bytes
+from minimllm.models.clip import CLIP, CLIPConfig
+from minimllm.models.language_model import LanguageModel, LanguageModelConfig
+from minimllm.models.llama_vision.model import LlamaVision, LlamaVisionConfig
+from minimllm.models.unified import UnifiedConfig, UnifiedMLLM
+from minimllm.models.vit import ViT, ViTConfig
+
 from .explorer import Explorer, explore
 
 MODELS: dict[str, tuple[Callable[..., nn.Module], object]] = {

@@ -10,9 +10,10 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image, ImageOps
 
-from .. import figures
-from ..llama_vision.tiles import MAX_TILES, arrangements, choose_arrangement, fit
-from ..masks import cross_attention_mask
+from minimllm import figures
+from minimllm.layers.masks import cross_attention_mask
+from minimllm.models.llama_vision.tiles import MAX_TILES, arrangements, choose_arrangement, fit_picture
+
 from .explorer import Explorer, explore
 
 SIDES = (60, 150, 280, 420, 560, 561, 640, 840, 1120, 1121, 1680, 2240, 3000)
@@ -55,7 +56,7 @@ def tile_explorer(pictures: Mapping[str, Image.Image], sides: Sequence[int] = SI
         """Grid, the scale in it, the size to which the picture is resized, and the mask of its tiles."""
         grid = choose_arrangement(height, width, tile_size)
         scale = min(grid[0] * tile_size / height, grid[1] * tile_size / width)
-        return grid, scale, fit(height, width, *grid, tile_size), [int(place < math.prod(grid)) for place in range(MAX_TILES)]
+        return grid, scale, fit_picture(height, width, *grid, tile_size), [int(place < math.prod(grid)) for place in range(MAX_TILES)]
 
     def draw(picture: str, width: int, height: int) -> Figure:
         grid, _, (new_height, new_width), mask = found(width, height)

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache, MllamaForCausalLM
 
 from minimllm import CrossAttentionConfig, CrossAttentionMLLM, LanguageModelConfig, generate
-from minimllm.vit import ViTConfig
+from minimllm.models.vit import ViTConfig
 
 IMAGE = 2
 

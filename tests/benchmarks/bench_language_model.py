@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from minimllm import LanguageModel, LanguageModelConfig, generate
-from minimllm.language_model import WEIGHT_NAMES
-from minimllm.pretrained import file_names
+from minimllm.models.language_model import WEIGHT_NAMES
+from minimllm.weights.pretrained import file_names
 
 MIDDLE = dict(dim=512, layers=8, heads=8, key_value_heads=4, mlp_dim=1408, context_length=1024)
 # Name -> sizes; texts in a batch and their length in training; rounds; prompt and new tokens in writing; rounds.

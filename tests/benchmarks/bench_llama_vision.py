@@ -27,13 +27,13 @@ from transformers import MllamaConfig, MllamaForConditionalGeneration, MllamaVis
 from transformers.models.mllama.modeling_mllama import MllamaRotaryEmbedding
 
 from minimllm import cross_attention_mask, generate
-from minimllm.language_model_config import LanguageModelConfig
-from minimllm.llama_vision.config import LlamaVisionConfig, config_to_transformers
-from minimllm.llama_vision.model import LlamaVision
-from minimllm.llama_vision.names import file_shapes, weight_names
-from minimllm.llama_vision.tiles import Tiles
-from minimllm.llama_vision.vision import TileEncoderConfig
-from minimllm.pretrained import file_names
+from minimllm.models.language_model_config import LanguageModelConfig
+from minimllm.models.llama_vision.config import LlamaVisionConfig, config_to_transformers
+from minimllm.models.llama_vision.model import LlamaVision
+from minimllm.models.llama_vision.names import file_shapes, weight_names
+from minimllm.models.llama_vision.tiles import Tiles
+from minimllm.models.llama_vision.vision import TileEncoderConfig
+from minimllm.weights.pretrained import file_names
 
 NEEDED = 32 * 2**30  # bytes: 21.4e9 of weights, and the activations of an image in the encoder
 

@@ -18,7 +18,7 @@ from transformers import MllamaImageProcessor
 from transformers.models.mllama.image_processing_pil_mllama import MllamaImageProcessorPil
 
 from minimllm import prepare_tiles
-from minimllm.clip_config import MEAN, STD
+from minimllm.models.clip_config import MEAN, STD
 
 TILE = 560
 

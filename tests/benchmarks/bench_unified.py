@@ -19,7 +19,7 @@ from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForCon
 
 from minimllm import Tokenizer, UnifiedConfig, UnifiedMLLM
 from minimllm.data.scenes import WORDS, captions, sample_questions, scenes
-from minimllm.packing import Packed, pack, packed_loss
+from minimllm.training.packing import Packed, pack, packed_loss
 
 TOKENIZER = Tokenizer.from_words(WORDS)
 CONFIG = UnifiedConfig.tiny(TOKENIZER.vocab_size, TOKENIZER.image_token_id)

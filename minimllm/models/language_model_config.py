@@ -1,0 +1,199 @@
+"""The sizes of a decoder, and how they are read from the ``config.json`` of a Llama folder."""
+
+from dataclasses import astuple, dataclass, replace
+from typing import Any
+
+from minimllm.layers.rotary import RotaryScaling
+from minimllm.weights import pretrained, saving
+
+
+@dataclass(frozen=True)
+class LanguageModelConfig:
+    """The sizes of a decoder. ``LanguageModelConfig.tiny(vocab_size=100)`` takes a preset and changes what is named.
+
+    Attributes:
+        vocab_size: number of token ids.
+        dim, layers, heads, mlp_dim: width of a token, number of blocks, query heads per block, width inside the MLP.
+        key_value_heads: key and value heads per block; ``None``: as many as ``heads``.
+        head_dim: width of a head; ``None``: ``dim // heads``.
+        context_length: number of positions.
+        norm_eps: epsilon of the RMS norms.
+        rotary_base, rotary_scaling: see :func:`~minimllm.layers.rotary.rotary_frequencies`.
+        tied: whether the embedding table is the output layer as well.
+        embedding_std: standard deviation of the embeddings at the start.
+        normalise_heads: epsilon of an RMS norm on queries and keys, which Llama does not have; ``None``: no norm.
+        start_token_id, eos_token_id, pad_token_id: the ids of the start token, the end token and padding, where there are such.
+
+    Raises:
+        ValueError: for a value outside its range.
+    """
+
+    vocab_size: int
+    dim: int = 4096
+    layers: int = 32
+    heads: int = 32
+    mlp_dim: int = 11008
+    key_value_heads: int | None = None
+    head_dim: int | None = None
+    context_length: int = 2048
+    norm_eps: float = 1e-5
+    rotary_base: float = 10_000.0
+    rotary_scaling: RotaryScaling | None = None
+    tied: bool = False
+    embedding_std: float = 0.02
+    normalise_heads: float | None = None
+    start_token_id: int | None = None
+    eos_token_id: int | None = None
+    pad_token_id: int | None = None
+
+    def __post_init__(self):
+        for name in ("vocab_size", "dim", "layers", "heads", "mlp_dim", "context_length", "key_value_heads", "head_dim"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise ValueError(f"{name} must be 1 or more, got {getattr(self, name)}")
+        head_dim = self.head_dim or self.dim / self.heads
+        if head_dim % 2:
+            raise ValueError(f"rotary positions need heads of even width, got {head_dim:g} (dim {self.dim}, {self.heads} heads)")
+        if not self.rotary_base > 0:
+            raise ValueError(f"rotary_base must be above 0, got {self.rotary_base}")
+
+    @classmethod
+    def tiny(cls, vocab_size: int, **changes: Any) -> "LanguageModelConfig":
+        """The course size: 96 wide, 3 deep, 4 query heads sharing 2 key and value heads."""
+        sizes = dict(dim=96, layers=3, heads=4, mlp_dim=256, key_value_heads=2, context_length=256, rotary_base=1000.0, tied=True)
+        return replace(cls(vocab_size, **sizes, embedding_std=0.1), **changes)
+
+    @classmethod
+    def llama_3_2_1b(cls, **changes: Any) -> "LanguageModelConfig":
+        """Llama 3.2 1B: 1.24 billion parameters; the smallest one, and the only preset here whose embedding is tied to the output."""
+        sizes = dict(dim=2048, layers=16, heads=32, mlp_dim=8192, key_value_heads=8, head_dim=64, context_length=131_072, tied=True)
+        return replace(cls(128_256, **sizes, rotary_base=500_000.0, rotary_scaling=RotaryScaling(factor=32.0)), **changes)
+
+    @classmethod
+    def llama_3_1_8b(cls, **changes: Any) -> "LanguageModelConfig":
+        """Llama 3.1 8B: 8,030,261,248 parameters, all of which Llama 3.2 Vision 11B contains."""
+        sizes = dict(dim=4096, layers=32, heads=32, mlp_dim=14_336, key_value_heads=8, context_length=131_072)
+        return replace(cls(128_256, **sizes, rotary_base=500_000.0, rotary_scaling=RotaryScaling()), **changes)
+
+
+def config_from_transformers(values: dict[str, Any]) -> LanguageModelConfig:
+    """Our config from the values of a ``config.json``; what a file leaves out has the default of transformers.
+
+    Raises:
+        ValueError: an option that is not implemented or has no meaning; the message names it and its value.
+    """
+    for name, only in (("attention_bias", False), ("mlp_bias", False), ("hidden_act", "silu"), ("quantization_config", None)):
+        pretrained.option(values, name, only, allowed=(only,))
+    heads = pretrained.option(values, "num_attention_heads", 32, kind=int)
+    key_value_heads = whole(values, "num_key_value_heads")
+    base, scaling = rotary_from_transformers(values)
+    with pretrained.told_by_file(values, **SIZES):
+        return LanguageModelConfig(
+            vocab_size=pretrained.option(values, "vocab_size", 32_000, kind=int),
+            dim=pretrained.option(values, "hidden_size", 4096, kind=int),
+            layers=pretrained.option(values, "num_hidden_layers", 32, kind=int),
+            heads=heads,
+            mlp_dim=pretrained.option(values, "intermediate_size", 11_008, kind=int),
+            key_value_heads=heads if key_value_heads is None else key_value_heads,
+            head_dim=whole(values, "head_dim"),
+            context_length=pretrained.option(values, "max_position_embeddings", 2048, kind=int),
+            norm_eps=number(values, "rms_norm_eps", 1e-6),
+            rotary_base=base,
+            rotary_scaling=scaling,
+            tied=pretrained.option(values, "tie_word_embeddings", False, kind=bool),
+            start_token_id=token_id(values, "bos_token_id", 1),
+            eos_token_id=token_id(values, "eos_token_id", 2),
+            pad_token_id=token_id(values, "pad_token_id", None),
+        )
+
+
+# What our sizes are called in the files.
+SIZES = {
+    "vocab_size": "vocab_size",
+    "dim": "hidden_size",
+    "layers": "num_hidden_layers",
+    "heads": "num_attention_heads",
+    "mlp_dim": "intermediate_size",
+    "key_value_heads": "num_key_value_heads",
+    "head_dim": "head_dim",
+    "context_length": "max_position_embeddings",
+    "rotary_base": "rope_theta",
+}
+
+
+def config_to_transformers(config: LanguageModelConfig) -> dict[str, Any]:
+    """The values of a ``config.json``; a ``ValueError`` names an option that transformers cannot express."""
+    saving.only(config, "LlamaForCausalLM", normalise_heads=None)
+    rope: dict[str, Any] = {"rope_type": "default", "rope_theta": config.rotary_base}
+    if (scaling := config.rotary_scaling) is not None:
+        rope |= {"rope_type": "llama3", **dict(zip(SCALING_OPTIONS, astuple(scaling), strict=True))}
+    return {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "vocab_size": config.vocab_size,
+        "hidden_size": config.dim,
+        "num_hidden_layers": config.layers,
+        "num_attention_heads": config.heads,
+        "num_key_value_heads": config.key_value_heads or config.heads,
+        "head_dim": config.head_dim or config.dim // config.heads,
+        "intermediate_size": config.mlp_dim,
+        "max_position_embeddings": config.context_length,
+        "rms_norm_eps": config.norm_eps,
+        "rope_parameters": rope,
+        "tie_word_embeddings": config.tied,
+        "bos_token_id": config.start_token_id,
+        "eos_token_id": config.eos_token_id,
+        "pad_token_id": config.pad_token_id,
+        "hidden_act": "silu",
+        "attention_bias": False,
+        "mlp_bias": False,
+    }
+
+
+# In the order of the fields of RotaryScaling.
+SCALING_OPTIONS = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
+
+
+def rotary_from_transformers(values: dict[str, Any]) -> tuple[float, RotaryScaling | None]:
+    """Base and scaling, from ``rope_parameters`` as transformers 5 writes it, or ``rope_theta`` and ``rope_scaling`` of older files."""
+    name = "rope_parameters" if values.get("rope_parameters") is not None else "rope_scaling"
+    rope = values.get(name) or {}
+    if not isinstance(rope, dict) or any(isinstance(part, dict) for part in rope.values()):
+        raise ValueError(f"config.json has {name} = {rope!r}, expected one object with the options of all layers")
+    base = number(rope if "rope_theta" in rope else values, "rope_theta", 10_000.0)
+    kind = rope.get("rope_type", rope.get("type", "default"))
+    if kind not in ("default", "llama3"):
+        raise ValueError(f"config.json has {name} with rope_type {kind!r}, which is not implemented; implemented: 'default', 'llama3'")
+    partial = rope.get("partial_rotary_factor", values.get("partial_rotary_factor", 1.0))
+    if partial != 1.0:
+        raise ValueError(f"config.json has partial_rotary_factor = {partial!r}, which is not implemented; implemented: 1.0")
+    if kind == "default":
+        return base, None
+    absent = [option for option in SCALING_OPTIONS if option not in rope]
+    if absent:
+        raise ValueError(f"config.json has {name} of rope_type 'llama3' without {absent[0]}")
+    try:
+        return base, RotaryScaling(*(number(rope, option, 0) for option in SCALING_OPTIONS))
+    except ValueError as error:
+        raise ValueError(f"config.json has {name} = {rope!r}: {error}") from error
+
+
+def whole(values: dict[str, Any], name: str) -> int | None:
+    """A whole number of a config that may be left out or null."""
+    return None if values.get(name) is None else pretrained.option(values, name, None, kind=int)
+
+
+def number(values: dict[str, Any], name: str, default: float) -> float:
+    """A number of a config, whole or not; a ``ValueError`` that names the option if it is something else."""
+    value = values.get(name, default)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"config.json has {name} = {value!r}, expected a number")
+    return value
+
+
+def token_id(values: dict[str, Any], name: str, default: int | None) -> int | None:
+    """The id of a special token; of several that a config lists, the first."""
+    value = values.get(name, default)
+    first = value[0] if isinstance(value, list) and value else value
+    if first is not None and (isinstance(first, bool) or not isinstance(first, int)):
+        raise ValueError(f"config.json has {name} = {value!r}, expected a token's id or a list of such")
+    return first

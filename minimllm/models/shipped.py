@@ -1,0 +1,162 @@
+"""The small trained models that come with the course: a folder each, with config, weights, tokenizer and a card."""
+
+import dataclasses
+from importlib import import_module
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from minimllm.data.tokenizer import Tokenizer
+from minimllm.weights.pretrained import read_json
+from minimllm.weights.saving import whole_folder, write_json, write_tensors
+
+CHECKPOINTS = Path(__file__).resolve().parents[2] / "assets" / "checkpoints"
+NAMES = ("vit", "clip", "clip_digits", "language_model", "unified", "cross_attention", "llama_vision")
+
+# Where each config class lives, and the model that is built from it; parts of a config have no model of their own here.
+CONFIGS: dict[str, tuple[str, str | None]] = {
+    "ViTConfig": ("minimllm.models.vit", "ViT"),
+    "ResNetConfig": ("minimllm.models.resnet", None),
+    "TextConfig": ("minimllm.models.text_encoder", None),
+    "CLIPConfig": ("minimllm.models.clip", "CLIP"),
+    "RotaryScaling": ("minimllm.layers.rotary", None),
+    "LanguageModelConfig": ("minimllm.models.language_model", "LanguageModel"),
+    "UnifiedConfig": ("minimllm.models.unified", "UnifiedMLLM"),
+    "CrossAttentionConfig": ("minimllm.models.cross_attention", "CrossAttentionMLLM"),
+    "TileEncoderConfig": ("minimllm.models.llama_vision.vision", None),
+    "LlamaVisionConfig": ("minimllm.models.llama_vision.model", "LlamaVision"),
+}
+
+
+def load(name: str | PathLike) -> tuple[nn.Module, Tokenizer | None]:
+    """A trained model and its tokenizer.
+
+    Args:
+        name: of a checkpoint that comes with the course (``vit``, ``clip``, ``clip_digits`` ...), or a folder that :func:`save` wrote.
+
+    Returns:
+        The model in evaluation mode, and its tokenizer; ``None`` for a model that reads no text.
+
+    Raises:
+        ValueError: an unknown name; a file that is missing, damaged, or does not fit the others. The message names it.
+    """
+    folder = place(name)
+    if not folder.is_dir():
+        if str(name) not in NAMES:
+            raise ValueError(f"there is no checkpoint {str(name)!r} and no folder of that name; checkpoints are {', '.join(NAMES)}")
+        if not folder.is_dir():
+            raise ValueError(f"the checkpoint {str(name)!r} is not in {CHECKPOINTS}; 'make assets' trains it")
+    values = read_json(folder / "config.json")
+    config = config_from_dict(values, folder / "config.json")
+    home, model_name = CONFIGS[type(config).__name__]
+    if model_name is None:
+        raise ValueError(f"{folder / 'config.json'} holds a {type(config).__name__}, which is a part of a model and no model")
+    model = getattr(import_module(home), model_name)(config)
+    read_weights(model, folder / "model.safetensors")
+    path = folder / "tokenizer.json"
+    tokenizer = Tokenizer.load(path) if path.exists() else None
+    vocabulary = vocabulary_of(config)
+    if tokenizer is not None and vocabulary is not None and tokenizer.vocab_size > vocabulary:
+        raise ValueError(
+            f"{path} has {tokenizer.vocab_size} tokens, and the model of {folder / 'config.json'} reads {vocabulary}: not its own"
+        )
+    return model.eval(), tokenizer
+
+
+def vocabulary_of(config: Any) -> int | None:
+    """The number of ids that a model may read, from its config or the one inside it that says so; ``None`` for a model of pictures."""
+    for name in ("vocabulary", "vocab_size"):
+        if hasattr(config, name):
+            return getattr(config, name)
+    inside = [getattr(config, field.name) for field in dataclasses.fields(config)]
+    return next((found for part in inside if dataclasses.is_dataclass(part) if (found := vocabulary_of(part)) is not None), None)
+
+
+def place(name: str | PathLike) -> Path:
+    """Where a checkpoint lies: the names of those that come with the course go before folders that are called alike."""
+    return CHECKPOINTS / name if isinstance(name, str) and name in NAMES else Path(name)
+
+
+def read_card(name: str | PathLike) -> dict[str, Any]:
+    """The card of a checkpoint: its recipe, seed, seconds and measured accuracies."""
+    return read_json(place(name) / "card.json")
+
+
+def save(folder: str | PathLike, model: nn.Module, tokenizer: Tokenizer | None, card: dict[str, Any]) -> Path:
+    """Write a folder that :func:`load` reads, whole or not at all; one that is there is replaced.
+
+    Args:
+        folder: where to.
+        model: with a ``config`` from the table above.
+        tokenizer: ``None`` for a model that reads no text.
+        card: how the model was made and how good it is; any JSON.
+
+    Raises:
+        ValueError: for a model without such a config.
+    """
+    folder = Path(folder)
+    config = getattr(model, "config", None)
+    if type(config).__name__ not in CONFIGS:
+        raise ValueError(f"a {type(model).__name__} with a {type(config).__name__} cannot be saved; known are {', '.join(CONFIGS)}")
+    with whole_folder(folder) as unfinished:
+        write_json(unfinished / "config.json", config_to_dict(config))
+        write_json(unfinished / "card.json", card)
+        write_tensors(unfinished / "model.safetensors", own_state(model))
+        if tokenizer is not None:
+            tokenizer.save(unfinished / "tokenizer.json")
+    return folder
+
+
+def config_to_dict(config: Any) -> dict[str, Any]:
+    """A config as JSON: its fields, and its class by the name ``type``; configs inside it likewise."""
+    fields = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    parts = {name: config_to_dict(value) if dataclasses.is_dataclass(value) else value for name, value in fields.items()}
+    return {"type": type(config).__name__, **parts}
+
+
+def config_from_dict(values: dict[str, Any], path: Path) -> Any:
+    """The config that :func:`config_to_dict` wrote; ``path`` is named in a ``ValueError`` if it is of no known kind."""
+    name = values.get("type")
+    if name not in CONFIGS:
+        raise ValueError(f"{path} has type {name!r}; known are {', '.join(CONFIGS)}")
+    kind = getattr(import_module(CONFIGS[name][0]), name)
+    unknown = values.keys() - {field.name for field in dataclasses.fields(kind)} - {"type"}
+    if unknown:
+        raise ValueError(f"{path} has the option {min(unknown)!r}, which {name} does not have")
+    fields = {}
+    for key, value in values.items():
+        if key != "type":
+            part = config_from_dict(value, path) if isinstance(value, dict) and "type" in value else value
+            fields[key] = tuple(part) if isinstance(part, list) else part
+    try:
+        return kind(**fields)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path} does not describe a {name}: {error}") from error
+
+
+def own_state(model: nn.Module) -> dict[str, Tensor]:
+    """The state of a model, a tensor that lies in two places (an output layer tied to the embedding) under its first name alone."""
+    every = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    second = every - {name for name, _ in model.named_parameters()}
+    return {name: tensor for name, tensor in model.state_dict().items() if name not in second}
+
+
+def read_weights(model: nn.Module, path: Path) -> None:
+    """Copy every tensor of the file into the model; a ``ValueError`` names the one that does not fit."""
+    if not path.is_file():
+        raise ValueError(f"{path.parent} holds no {path.name}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (the file is no mapping)
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path} is damaged or cut short: {error}") from error
+    state = own_state(model)
+    for name in sorted(state.keys() ^ tensors.keys()):
+        raise ValueError(f"{path}: tensor {name} is {'missing' if name in state else 'unexpected'}")
+    for name, tensor in tensors.items():
+        if tensor.shape != state[name].shape:
+            raise ValueError(f"{path}: tensor {name} has shape {tuple(tensor.shape)}, expected {tuple(state[name].shape)}")
+    model.load_state_dict(tensors, strict=False)  # strict it was, just above

@@ -1,0 +1,243 @@
+"""The unified embedding decoder (LLaVA, Liu et al. 2023): a picture becomes tokens that stand in the sentence like words.
+
+Numerically equal to ``LlavaForConditionalGeneration`` of transformers with a CLIP vision tower and a Llama decoder.
+"""
+
+from collections.abc import Iterable
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float, Int, Shaped
+from torch import Tensor, nn
+
+from minimllm.data.tokenizer import Tokenizer
+from minimllm.layers.attention import Rotary
+from minimllm.layers.masks import same_picture_mask, segment_mask
+from minimllm.layers.segments import segment_positions
+from minimllm.models import clip, clip_config, language_model
+from minimllm.models.language_model import Cache, LanguageModel
+from minimllm.models.projector import Projector, check_placeholders, splice
+from minimllm.models.text_encoder import check_ids
+from minimllm.models.unified_config import UnifiedConfig, config_from_transformers, config_to_transformers, processor_to_transformers
+from minimllm.models.visual_features import copy_encoder, prepare_pictures, visual_features
+from minimllm.models.vit import ViT
+from minimllm.weights import pretrained, saving
+
+
+class UnifiedMLLM(nn.Module):
+    """An image encoder without its end, a projector, and a decoder that reads the projected tokens between its words.
+
+    Args:
+        config: the sizes.
+        seed: of the random weights; the global random state is neither read nor changed.
+
+    Attributes:
+        vision: the :class:`~minimllm.models.vit.ViT` up to ``feature_layer``, without final norm and head.
+        projector, language_model: the other two parts. What should not learn is frozen with ``model.vision.requires_grad_(False)``; no
+            gradients are then computed there.
+    """
+
+    def __init__(self, config: UnifiedConfig, seed: int = 0):
+        super().__init__()
+        self.config, self.image_token_id, self.image_tokens = config, config.image_token_id, config.image_tokens
+        self.vision = ViT(config.vision_used, seed)
+        self.vision.norm = nn.Identity()
+        with torch.random.fork_rng(devices=[]):
+            torch.random.default_generator.manual_seed(seed)
+            self.projector = Projector(config)
+        self.language_model = LanguageModel(config.language, seed)
+        start_attention(self.language_model.blocks, config.equal_query_key, config.head_scale)
+
+    def new_cache(self) -> Cache:
+        """An empty cache for :meth:`forward`, which fills it."""
+        return self.language_model.new_cache()
+
+    def copy_encoder(self, encoder: ViT) -> "UnifiedMLLM":
+        """Take the weights of a trained image encoder, such as ``clip.image_encoder``; what lies behind ``feature_layer`` is left out.
+
+        Raises:
+            ValueError: if it has other sizes than this model's ``config.vision``.
+        """
+        copy_encoder(encoder, self.vision, self.config)
+        return self
+
+    def features(self, images: Float[Tensor, "images channels height width"]) -> Float[Tensor, "images tokens feature_dim"]:
+        """What the image encoder gives for normalised images, as the projector takes it: ``(images, image_tokens, feature_dim)``.
+
+        Raises:
+            ValueError: images of another size or number of channels, or of integers.
+        """
+        return visual_features(self.vision, images, self.config)
+
+    def encode(self, images: Float[Tensor, "images channels height width"]) -> Float[Tensor, "images tokens dim"]:
+        """Images as tokens of the decoder: ``(images, image_tokens, dim)``; errors as :meth:`features`."""
+        return self.projector(self.features(images))
+
+    def embed(
+        self,
+        ids: Int[Tensor, "batch length"],
+        images: Float[Tensor, "images channels height width"] | None = None,
+        features: Float[Tensor, "images tokens feature_dim"] | None = None,
+    ) -> Float[Tensor, "batch length dim"]:
+        """Words and pictures as one sequence of embeddings; arguments and errors as :meth:`forward`."""
+        if images is not None and features is not None:
+            raise ValueError("got images and features; features are in place of images, give one of them")
+        is_image = ids == self.image_token_id
+        count = next((len(given) for given in (images, features) if given is not None), 0)
+        check_placeholders(is_image, count, self.image_tokens)
+        x = self.language_model.tokens(ids.masked_fill(is_image, 0))  # LLaVA's image id need not be in the table
+        if count == 0:
+            return x
+        return splice(x, is_image, self.projector(self.features(images) if features is None else features))
+
+    def prepare(
+        self, x: Tensor, ids: Tensor, mask: Tensor | None, cache: Cache | None, segments: Tensor | None
+    ) -> tuple[Tensor | None, Rotary]:
+        """Which keys each token may attend to, and the rotary angles: what every block of the decoder is given."""
+        is_image = ids == self.image_token_id
+        counted = is_image.cumsum(dim=1) - 1  # visual tokens before this one
+        attend = None if segments is None else segment_mask(segments)
+        positions = None if segments is None else segment_positions(segments)
+        if self.config.shared_position:
+            steps = (~is_image | (counted % self.image_tokens == 0)).long()
+            if segments is None:
+                past = 0 if cache is None else cache.pictures.get("next_position", 0)
+                positions = past + steps.cumsum(dim=1) - 1
+            else:
+                positions = segment_positions(segments, steps)
+        attend, rotary = self.language_model.prepare(x, mask, cache, attend, positions)
+        if cache is not None and self.config.shared_position:
+            cache.pictures["next_position"] = positions[:, -1:] + 1
+        if self.config.image_prefix and attend is not None:
+            same_picture = same_picture_mask((counted // self.image_tokens + 1) * is_image)
+            attend = attend | F.pad(same_picture, (attend.shape[-1] - ids.shape[1], 0))
+        return attend, rotary
+
+    def forward(
+        self,
+        ids: Int[Tensor, "batch length"],
+        images: Float[Tensor, "images channels height width"] | None = None,
+        mask: Shaped[Tensor, "batch length"] | None = None,
+        cache: Cache | None = None,
+        *,
+        segments: Int[Tensor, "batch length"] | None = None,
+        features: Float[Tensor, "images tokens feature_dim"] | None = None,
+        places: tuple[Tensor, Tensor] | None = None,
+        only_last: bool = False,
+    ) -> Float[Tensor, "*places vocab"]:
+        """``(batch, length)`` token ids and images -> ``(batch, length, vocab)`` logits; those at place ``i`` are about token ``i + 1``.
+
+        Args:
+            ids: token ids, with ``image_tokens`` times ``image_token_id`` for each image; with a cache, the new ones only.
+            images: normalised, in reading order over the batch; with a cache, at the call whose ids hold their placeholders.
+            mask: 1 on real tokens, 0 on padding, which may stand on either side.
+            cache: of :meth:`new_cache`; extended in place.
+            segments: rows of several texts about the same pictures (:class:`~minimllm.training.packing.Packed`), in place of ``mask``.
+            features: what :meth:`features` gave for the images, in place of ``images``.
+            places: the logits of these ``(rows, places)`` alone, ``(n, vocab)``.
+            only_last: the logits of the last place alone, ``(batch, 1, vocab)``.
+
+        Raises:
+            ValueError: placeholders and images that do not match; ids that are no batch of integers, an empty text, more tokens than
+                positions, an id outside the vocabulary, a mask of another shape; images as in :meth:`features`.
+        """
+        if segments is not None and (mask is not None or cache is not None):
+            raise ValueError("segments say what is padding, and are read at once: give them without mask and cache")
+        decoder, config = self.language_model, self.config.language
+        check_ids(ids.masked_fill(ids == self.image_token_id, 0), mask, config.vocab_size, config.context_length)
+        x = self.embed(ids, images, features)
+        attend, rotary = self.prepare(x, ids, mask, cache, segments)
+        for index, block in enumerate(decoder.blocks):
+            asked = places if index == len(decoder.blocks) - 1 else None
+            x = block(x, attend, rotary, cache.layers[index] if cache else None, asked)
+        x = decoder.norm(x)
+        return decoder.logits(x[:, -1:] if only_last and places is None else x)
+
+    def picture_inputs(self, images: Any) -> dict[str, Tensor]:
+        """Pictures as the model takes them, from floats in [0, 1] of any size or Pillow pictures: ``model(ids, **picture_inputs)``."""
+        return {"images": prepare_pictures(images, self.config).to(self.language_model.tokens.weight)}
+
+    @classmethod
+    def from_pretrained(
+        cls, folder: str | PathLike, dtype: torch.dtype | None = None, device: torch.device | str | None = None
+    ) -> "UnifiedMLLM":
+        """Load a folder (or hub name) written by ``LlavaForConditionalGeneration.save_pretrained``.
+
+        Args:
+            folder: the folder, with ``config.json`` and safetensors, or the name of a repository on the Hugging Face hub.
+            dtype: of the weights; ``None`` keeps the files'.
+            device: where to; ``None``: the processor's memory, where the weights are the files' own pages.
+
+        Raises:
+            ValueError: another kind of model, an option that is not implemented, a missing, unexpected or wrongly shaped
+                tensor, a damaged file; the message names it.
+        """
+        folder = pretrained.resolve(folder)
+        values = pretrained.read_config(folder, model_type="llava")
+        config = config_from_transformers(values, folder)
+        image, shapes = config.vision, clip.file_shapes("vision", config.vision)
+        behind = "|".join(["post_layernorm", *(rf"encoder\.layers\.{layer}" for layer in range(config.blocks_used, image.layers))])
+        unused = rf"(model\.)?vision_tower\.(vision_model\.)?({behind})\..*"
+        heads = ("lm_head.weight", "language_model.lm_head.weight") if config.language.tied else ()
+        copies = dict.fromkeys(heads, "language_model.tokens.weight")
+        return pretrained.load(cls, config, folder, WEIGHT_NAMES, dtype, device, shapes, unused, copies)
+
+    def save_pretrained(
+        self, folder: str | PathLike, tokenizer: Tokenizer | None = None, max_shard_size: int | str = saving.SHARD_SIZE
+    ) -> Path:
+        """Write a folder that ``LlavaForConditionalGeneration`` opens, with equal logits, and with a tokenizer ``AutoProcessor``.
+
+        The file's image encoder ends at ``feature_layer``, whose output is then its last; the norm behind it, which transformers expects
+        and nothing reads, is written as it would start.
+
+        Args:
+            folder: where to; a folder written so before is replaced.
+            tokenizer: the model's own, which ``AutoTokenizer`` then opens.
+            max_shard_size: of a file of weights, such as ``"5GB"``, or in bytes; larger ones are divided
+                (:func:`~minimllm.weights.saving.write_weights`).
+
+        Raises:
+            ValueError: a departure from LLaVA or another option that transformers cannot express, by name; and what
+                :func:`~minimllm.weights.saving.save` refuses.
+        """
+        values, image, like = config_to_transformers(self.config), self.config.vision, self.vision.class_token
+        behind = "vision_tower.vision_model.post_layernorm"
+        added = {f"{behind}.weight": torch.ones_like(like), f"{behind}.bias": torch.zeros_like(like)}
+        pictures = clip_config.pictures_to_transformers(self.config, image.size[0])
+        shapes, processor = clip.file_shapes("vision", image), processor_to_transformers(self.config)
+        more = dict(shapes=shapes, added=added, preprocessor=pictures, processor=processor, tokenizer=tokenizer)
+        return saving.save(folder, self, values, WEIGHT_NAMES, **more, max_shard_size=max_shard_size)
+
+
+@torch.no_grad()
+def start_attention(blocks: Iterable[nn.Module], equal_query_key: int, head_scale: float | None) -> None:
+    """Set the weights that the attention of these blocks starts with, as ``equal_query_key`` and ``head_scale`` of the config say."""
+    for index, block in enumerate(blocks):
+        attention = block.attention
+        if head_scale is not None:
+            attention.query_norm.weight.fill_(head_scale)
+            attention.key_norm.weight.fill_(head_scale)
+        if index < equal_query_key:
+            query = rearrange(attention.query.weight, "(k group d) dim -> k group d dim", k=attention.key_value_heads, d=attention.head_dim)
+            attention.key.weight.copy_(query[:, 0].flatten(0, 1))
+
+
+_VISION = ("vision_tower.vision_model", "model.vision_tower", "model.vision_tower.vision_model", "vision_tower")
+
+# Ours on the left; on the right the names in the files, then those in memory, which transformers 5 also accepts in a file.
+WEIGHT_NAMES: pretrained.WeightNames = {
+    **{
+        name.replace("image_encoder", "vision"): tuple(theirs[0].replace("vision_model", prefix, 1) for prefix in _VISION)
+        for name, theirs in clip.WEIGHT_NAMES.items()
+        if name.startswith("image_encoder.")
+    },
+    "projector.up": ("multi_modal_projector.linear_1", "model.multi_modal_projector.linear_1"),
+    "projector.down": ("multi_modal_projector.linear_2", "model.multi_modal_projector.linear_2"),
+    **language_model.decoder_names(
+        "language_model.", "language_model.model.", "model.language_model.", head=("language_model.lm_head", "lm_head")
+    ),
+}

@@ -1,0 +1,211 @@
+"""The sizes of a unified embedding decoder, and its departures from LLaVA: each an option by name, off unless asked for."""
+
+from dataclasses import dataclass, replace
+from os import PathLike
+from typing import Any
+
+from minimllm.data.tokenizer import IMAGE
+from minimllm.models import clip_config, language_model_config
+from minimllm.models.clip_config import MEAN, STD, CLIPConfig
+from minimllm.models.language_model_config import LanguageModelConfig
+from minimllm.models.vit_config import ViTConfig
+from minimllm.weights import pretrained, saving
+
+
+@dataclass(frozen=True)
+class UnifiedConfig:
+    """As LLaVA-1.5 unless the options of the second group are used.
+
+    Attributes:
+        vision: of the whole image encoder, of which only the blocks before ``feature_layer`` are computed.
+        language: of the decoder; its ``normalise_heads`` is a departure from Llama as well.
+        image_token_id: the id of the placeholder that a visual token replaces; it need not be in the decoder's vocabulary.
+        feature_layer: which output of the encoder is used, counted as transformers does: ``k`` is that after ``k`` blocks, negative from
+            the end. LLaVA takes -2, which leaves out the last block: in CLIP that block works for the class token alone.
+        keep_class_token: whether the class token comes along as a first visual token (``"full"`` in transformers).
+        projector: ``linear`` (LLaVA) or ``mlp``, two layers with GELU between (LLaVA-1.5).
+        image_mean, image_std: by which images in [0, 1] are normalised, per channel.
+
+        projector_dim: width between the two layers of the projector; ``None``: the decoder's.
+        merge: that many by that many neighbouring patches become one visual token, their features one after another (Qwen2-VL and others).
+        normalise_features: an RMS norm without weights on what the encoder gives, patch by patch.
+        projector_positions: a learned vector for every place of the picture, added ``inside`` the projector (before GELU), ``after`` it,
+            or ``both``.
+        token_scale: an RMS norm on the projected tokens, times a learned number that starts at this value; ``None``: neither.
+        shared_position: all tokens of a picture have the same rotary position, and the text goes on with the next.
+        image_prefix: the tokens of a picture attend to each other in both directions, not only to those before (PaliGemma does so with
+            all of the prompt).
+        equal_query_key: in the first so many blocks of the decoder, keys start with the weights of the (first) queries that ask them, so
+            that each token begins by attending to those like itself.
+        head_scale: what the learned scale of ``normalise_heads`` starts at; ``None``: 1.
+
+    Raises:
+        ValueError: for a value outside its range, or options that exclude each other.
+    """
+
+    vision: ViTConfig
+    language: LanguageModelConfig
+    image_token_id: int
+    feature_layer: int = -2
+    keep_class_token: bool = False
+    projector: str = "mlp"
+    image_mean: tuple[float, ...] = MEAN
+    image_std: tuple[float, ...] = STD
+
+    projector_dim: int | None = None
+    merge: int = 1
+    normalise_features: bool = False
+    projector_positions: str | None = None
+    token_scale: float | None = None
+    shared_position: bool = False
+    image_prefix: bool = False
+    equal_query_key: int = 0
+    head_scale: float | None = None
+
+    def __post_init__(self):
+        if not 1 <= self.blocks_used <= self.vision.layers:
+            raise ValueError(
+                f"feature_layer {self.feature_layer} is not the output of one of the {self.vision.layers} blocks: "
+                f"choose 1 to {self.vision.layers}, or -{self.vision.layers} to -1"
+            )
+        if self.projector not in ("linear", "mlp"):
+            raise ValueError(f"projector must be 'linear' or 'mlp', got {self.projector!r}")
+        if self.projector_positions not in (None, "inside", "after", "both"):
+            raise ValueError(f"projector_positions must be None, 'inside', 'after' or 'both', got {self.projector_positions!r}")
+        if self.projector == "linear" and (self.projector_positions in ("inside", "both") or self.projector_dim is not None):
+            raise ValueError("a linear projector has no inside: projector_dim and positions inside need projector='mlp'")
+        rows, columns = self.vision.grid
+        if self.merge < 1 or rows % self.merge or columns % self.merge:
+            raise ValueError(f"merge must divide the grid of {rows} x {columns} patches, got {self.merge}")
+        if self.merge > 1 and self.keep_class_token:
+            raise ValueError("the class token has no neighbours to be merged with: use merge=1 or keep_class_token=False")
+        if self.head_scale is not None and self.language.normalise_heads is None:
+            raise ValueError("head_scale is where the scale of normalise_heads starts: set normalise_heads of the language config too")
+        if not 0 <= self.equal_query_key <= self.language.layers:
+            raise ValueError(f"equal_query_key counts blocks of the decoder, 0 to {self.language.layers}; got {self.equal_query_key}")
+
+    @property
+    def blocks_used(self) -> int:
+        """How many blocks of the image encoder are computed."""
+        return self.feature_layer if self.feature_layer >= 0 else self.vision.layers + 1 + self.feature_layer
+
+    @property
+    def vision_used(self) -> ViTConfig:
+        """The image encoder as far as it is used."""
+        return replace(self.vision, layers=self.blocks_used, classes=0)
+
+    @property
+    def image_tokens(self) -> int:
+        """Visual tokens of an image, and so placeholders."""
+        rows, columns = self.vision.grid
+        return rows * columns // self.merge**2 + self.keep_class_token
+
+    @property
+    def feature_dim(self) -> int:
+        """Numbers of a visual token before the projector."""
+        return self.vision.dim * self.merge**2
+
+    @classmethod
+    def tiny(cls, vocab_size: int, image_token_id: int = 2, vision: ViTConfig | None = None, **changes: Any) -> "UnifiedConfig":
+        """The course size as LLaVA-1.5 would have it: the course's CLIP encoder (or ``vision``), 16 visual tokens, the course's decoder."""
+        vision = CLIPConfig.tiny().image if vision is None else vision
+        return replace(cls(vision, LanguageModelConfig.tiny(vocab_size), image_token_id), **changes)
+
+    @classmethod
+    def llava_1_5_7b(cls, **changes: Any) -> "UnifiedConfig":
+        """LLaVA-1.5 7B: CLIP ViT-L/14 at 336 pixels, 576 visual tokens, and Vicuna; 7.05 billion parameters, without those never read."""
+        vision = replace(CLIPConfig.large_14().image, image_size=336)
+        language = LanguageModelConfig(32_064, context_length=4096, start_token_id=1, eos_token_id=2, pad_token_id=32_001)
+        return replace(cls(vision, language, 32_000), **changes)
+
+    @classmethod
+    def course(cls, vocab_size: int, image_token_id: int = 2, vision: ViTConfig | None = None, **changes: Any) -> "UnifiedConfig":
+        """The course's own: :meth:`tiny` with all departures that it profits from; 4 visual tokens.
+
+        Its decoder has keys and values for every head, and the rotary base of Llama 3: looking an object up is learned sooner by far with
+        more heads that can do it, and where most of a head does not turn with the distance.
+        """
+        language = LanguageModelConfig.tiny(vocab_size, normalise_heads=1e-5, key_value_heads=4, rotary_base=500_000.0)
+        ours = dict(merge=2, normalise_features=True, projector_dim=192, projector_positions="both", token_scale=0.3)
+        ours |= dict(shared_position=True, language=language)
+        return cls.tiny(vocab_size, image_token_id, vision, **ours | changes)
+
+
+# LLaVA's own image encoder, CLIP ViT-L/14 at 336 pixels, where a config.json has no vision_config at all.
+_DEFAULT_VISION = dict(
+    hidden_size=1024, intermediate_size=4096, num_hidden_layers=24, num_attention_heads=16, patch_size=14, image_size=336
+)
+
+
+def config_from_transformers(values: dict[str, Any], folder: PathLike | None = None) -> UnifiedConfig:
+    """Our config from the values of a ``config.json``; what a file leaves out has the default of transformers."""
+    parts = {}
+    for name, kind, default in (("vision_config", "clip_vision_model", _DEFAULT_VISION), ("text_config", "llama", {})):
+        part = default if values.get(name) is None else values[name]
+        if not isinstance(part, dict):
+            raise ValueError(f"config.json has {name} = {part!r}, expected an object with the options of that part")
+        if part.get("model_type", kind) != kind:
+            raise ValueError(
+                f"config.json has {name} of model_type {part['model_type']!r}, which is not implemented; implemented: {kind!r}"
+            )
+        parts[name] = part
+    pretrained.option(values, "projector_hidden_act", "gelu", allowed=("gelu",))
+    pretrained.option(values, "multimodal_projector_bias", True, allowed=(True,))
+    layer = values.get("vision_feature_layer", -2)
+    if isinstance(layer, list) and len(layer) == 1:
+        layer = layer[0]
+    if not isinstance(layer, int) or isinstance(layer, bool):
+        raise ValueError(f"config.json has vision_feature_layer = {layer!r}; only one layer is implemented")
+    strategy = pretrained.option(values, "vision_feature_select_strategy", "default", allowed=("default", "full"))
+    text = dict(parts["text_config"])
+    tied = [pretrained.option(part, "tie_word_embeddings", False, allowed=(True, False, None)) for part in (values, text)]
+    text["tie_word_embeddings"] = any(tied)
+    if text.get("pad_token_id") is None:
+        text["pad_token_id"] = values.get("pad_token_id")
+    images = clip_config.config_from_transformers({"vision_config": parts["vision_config"]}, folder)
+    name = "image_token_id" if "image_token_id" in values else "image_token_index"
+    with pretrained.told_by_file(values, feature_layer="vision_feature_layer", image_token_id=name):
+        return UnifiedConfig(
+            vision=images.image,
+            language=language_model_config.config_from_transformers(text),
+            image_token_id=pretrained.option(values, name, 32_000, kind=int),
+            feature_layer=layer,
+            keep_class_token=strategy == "full",
+            image_mean=images.image_mean,
+            image_std=images.image_std,
+        )
+
+
+def config_to_transformers(config: UnifiedConfig) -> dict[str, Any]:
+    """The values of a ``config.json``; a ``ValueError`` names an option that transformers cannot express.
+
+    The encoder's blocks behind ``feature_layer`` are not in the model: the file describes an encoder that ends there.
+    """
+    llava, text = "LlavaForConditionalGeneration", config.language
+    saving.only(config, llava, projector="mlp", merge=1, normalise_features=False, projector_positions=None, token_scale=None)
+    saving.only(config, llava, projector_dim=(None, text.dim), shared_position=False, image_prefix=False)
+    return {
+        "architectures": [llava],
+        "model_type": "llava",
+        "vision_config": clip_config.vision_to_transformers(config.vision_used),
+        "text_config": language_model_config.config_to_transformers(text),
+        "image_token_index": config.image_token_id,
+        "image_seq_length": config.image_tokens,
+        "vision_feature_layer": -1,
+        "vision_feature_select_strategy": "full" if config.keep_class_token else "default",
+        "projector_hidden_act": "gelu",
+        "multimodal_projector_bias": True,
+        "tie_word_embeddings": text.tied,
+        "pad_token_id": text.pad_token_id,
+    }
+
+
+def processor_to_transformers(config: UnifiedConfig) -> dict[str, Any]:
+    """The values of ``processor_config.json``, by which ``LlavaProcessor`` writes as many placeholders as a picture has tokens."""
+    return {
+        "processor_class": "LlavaProcessor",
+        "patch_size": config.vision.patch_size,
+        "vision_feature_select_strategy": "full" if config.keep_class_token else "default",
+        "num_additional_image_tokens": 1,  # CLIP's class token, which "default" takes off again
+        "image_token": IMAGE,
+    }

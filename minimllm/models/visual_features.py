@@ -1,0 +1,56 @@
+"""What both multimodal designs take from an image encoder: pictures made ready, and the features of their patches."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor
+
+from minimllm.data.preprocessing import preprocess
+from minimllm.models.unified_config import UnifiedConfig
+from minimllm.models.vit import ViT
+
+
+def visual_features(
+    vision: ViT, images: Float[Tensor, "images channels height width"], config: UnifiedConfig
+) -> Float[Tensor, "images tokens feature_dim"]:
+    """What the image encoder gives for normalised images, as the projector takes it: ``(images, image_tokens, feature_dim)``.
+
+    Raises:
+        ValueError: images of another size or number of channels, or of integers.
+    """
+    x = vision.encode(images)
+    x = x if config.keep_class_token else x[:, 1:]
+    if config.normalise_features:
+        x = F.rms_norm(x, x.shape[-1:])
+    if config.merge == 1:
+        return x
+    rows = config.vision.grid[0] // config.merge
+    return rearrange(x, "b (rows m columns n) d -> b (rows columns) (m n d)", rows=rows, m=config.merge, n=config.merge)
+
+
+@torch.no_grad()
+def copy_encoder(encoder: ViT, vision: ViT, config: UnifiedConfig) -> None:
+    """Copy the weights of a trained image encoder into ``vision``, which may have fewer blocks and no norm at its end.
+
+    Raises:
+        ValueError: if the encoder has other sizes than ``config.vision``.
+    """
+    if encoder.config != config.vision:
+        raise ValueError(f"the encoder is a {encoder.config}, and this model was made for a {config.vision}")
+    given = encoder.state_dict()
+    vision.load_state_dict({name: given[name] for name in vision.state_dict()})
+
+
+def prepare_pictures(images: Any, config: UnifiedConfig) -> Float[Tensor, "images channels height width"]:
+    """Floats in [0, 1] of any size, or Pillow pictures, cropped to a square, resized, and normalised as the config says.
+
+    Raises:
+        ValueError: for a model of images that are not square; and as :func:`~minimllm.data.preprocessing.preprocess`.
+    """
+    height, width = config.vision.size
+    if height != width:
+        raise ValueError(f"pictures are cropped to squares, and this model was made for images of {height} x {width} pixels")
+    return preprocess(images, height, config.image_mean, config.image_std)

@@ -1,0 +1,134 @@
+"""The Vision Transformer (Dosovitskiy et al. 2021), numerically equal to ``ViTForImageClassification`` of transformers."""
+
+from os import PathLike
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from minimllm.layers.blocks import EncoderBlock
+from minimllm.layers.patches import LearnedPositions, PatchEmbedding, check_images
+from minimllm.models.vit_config import ViTConfig, config_from_transformers, config_to_transformers
+from minimllm.weights import pretrained, saving
+
+
+class ViT(nn.Module):
+    """Patches, a class token, positions, a stack of pre-norm blocks, a final norm, and one linear layer on the class token.
+
+    Args:
+        config: the sizes.
+        seed: of the random weights; the global random state is neither read nor changed.
+    """
+
+    def __init__(self, config: ViTConfig, seed: int = 0):
+        super().__init__()
+        self.config = config
+        with torch.random.fork_rng(devices=[]):
+            torch.random.default_generator.manual_seed(seed)
+            self.patches = PatchEmbedding(config.patch_size, config.channels, config.dim, bias=config.patch_bias)
+            self.class_token = nn.Parameter(torch.empty(config.dim).normal_(std=config.position_std))
+            self.positions = LearnedPositions(config.grid, config.dim, class_token=True, std=config.position_std)
+            self.pre_norm = nn.LayerNorm(config.dim, eps=config.norm_eps) if config.pre_norm else nn.Identity()
+            self.blocks = nn.ModuleList(
+                EncoderBlock(config.dim, config.heads, config.mlp_dim, config.activation, config.norm_eps, config.query_key_value_bias)
+                for _ in range(config.layers)
+            )
+            self.norm = nn.LayerNorm(config.dim, eps=config.norm_eps)
+            self.head = nn.Linear(config.dim, config.classes) if config.classes else nn.Identity()
+
+    def encode(
+        self, images: Float[Tensor, "batch channels height width"], interpolate: bool = False, keep: int | None = None
+    ) -> Float[Tensor, "batch tokens dim"]:
+        """All tokens after the final norm, the class token first: ``(batch, 1 + patches, dim)``.
+
+        Args:
+            images: ``(batch, channels, height, width)`` floats, normalised as in training.
+            interpolate: accept another image size and stretch the learned positions to its grid.
+            keep: how many leading tokens to return, 1 for the class token alone; the last block then computes only those.
+
+        Raises:
+            ValueError: another size (without ``interpolate``), a size that the patches do not divide, another number of
+                channels, integer images, an empty batch.
+        """
+        check_images(images, self.config.channels)
+        height, width = images.shape[2:]
+        if (height, width) != self.config.size and not interpolate:
+            raise ValueError(
+                f"this model was made for images of {self.config.size[0]} x {self.config.size[1]} pixels and got {height} x {width}; "
+                "resize them, or stretch the learned positions with interpolate=True"
+            )
+        x = self.patches(images)
+        x = torch.cat([self.class_token.expand(len(x), 1, -1), x], dim=1)
+        x = self.pre_norm(self.positions(x, grid=(height // self.config.patch_size, width // self.config.patch_size)))
+        for block in self.blocks[:-1]:
+            x = block(x)
+        return self.norm(self.blocks[-1](x, keep=keep))
+
+    def forward(self, images: Float[Tensor, "batch channels height width"], interpolate: bool = False) -> Float[Tensor, "batch classes"]:
+        """``(batch, channels, height, width)`` -> ``(batch, classes)`` logits, read from the class token; errors as :meth:`encode`."""
+        return self.head(self.encode(images, interpolate, keep=1)[:, 0])
+
+    @classmethod
+    def from_pretrained(cls, folder: str | PathLike, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> "ViT":
+        """Load a folder (or hub name) written by ``ViTForImageClassification.save_pretrained``.
+
+        Args:
+            folder: the folder, with ``config.json`` and safetensors, or the name of a repository on the Hugging Face hub.
+            dtype: of the weights; ``None`` keeps the files'.
+            device: where to; ``None``: the processor's memory, where the weights are the files' own pages.
+
+        Raises:
+            ValueError: another kind of model, an option that is not implemented, a missing, unexpected or wrongly shaped
+                tensor, a damaged file; the message names it.
+        """
+        folder = pretrained.resolve(folder)
+        config = config_from_transformers(pretrained.read_config(folder, model_type="vit"))
+        return pretrained.load(cls, config, folder, WEIGHT_NAMES, dtype, device, file_shapes(config))
+
+    def save_pretrained(
+        self, folder: str | PathLike, image_mean: tuple[float, ...] | None = None, image_std: tuple[float, ...] | None = None
+    ) -> Path:
+        """Write a folder that ``ViTForImageClassification`` opens, with equal logits; :func:`minimllm.weights.saving.save` says how.
+
+        Args:
+            folder: where to; a folder written so before is replaced.
+            image_mean, image_std: by which images in [0, 1] are normalised for this model, which itself does not know; with both,
+                ``preprocessor_config.json`` is written, too.
+
+        Raises:
+            ValueError: an option that transformers cannot express, by name; and what :func:`~minimllm.weights.saving.save` refuses.
+        """
+        values = config_to_transformers(self.config)
+        pictures = None
+        if image_mean is not None and image_std is not None:
+            size = dict(zip(("height", "width"), self.config.size, strict=True))
+            pictures = saving.picture_config("ViTImageProcessor", image_mean, image_std, size=size, resample=2)
+        return saving.save(folder, self, values, WEIGHT_NAMES, shapes=file_shapes(self.config), preprocessor=pictures)
+
+
+def file_shapes(config: ViTConfig) -> dict[str, tuple[int, ...]]:
+    """Our name -> shape in the files, where they fold the same numbers otherwise."""
+    return {
+        "class_token": (1, 1, config.dim),
+        "positions.table": (1, 1 + config.grid[0] * config.grid[1], config.dim),
+        "patches.projection.weight": (config.dim, config.channels, config.patch_size, config.patch_size),
+    }
+
+
+# Ours on the left; on the right the name in the files, then the name in memory, which transformers 5 also accepts in a file.
+WEIGHT_NAMES: pretrained.WeightNames = {
+    "class_token": ("vit.embeddings.cls_token",),
+    "positions.table": ("vit.embeddings.position_embeddings",),
+    "patches.projection": ("vit.embeddings.patch_embeddings.projection",),
+    "blocks.{i}.attention_norm": ("vit.encoder.layer.{i}.layernorm_before", "vit.layers.{i}.layernorm_before"),
+    "blocks.{i}.attention.query": ("vit.encoder.layer.{i}.attention.attention.query", "vit.layers.{i}.attention.q_proj"),
+    "blocks.{i}.attention.key": ("vit.encoder.layer.{i}.attention.attention.key", "vit.layers.{i}.attention.k_proj"),
+    "blocks.{i}.attention.value": ("vit.encoder.layer.{i}.attention.attention.value", "vit.layers.{i}.attention.v_proj"),
+    "blocks.{i}.attention.output": ("vit.encoder.layer.{i}.attention.output.dense", "vit.layers.{i}.attention.o_proj"),
+    "blocks.{i}.mlp_norm": ("vit.encoder.layer.{i}.layernorm_after", "vit.layers.{i}.layernorm_after"),
+    "blocks.{i}.mlp.up": ("vit.encoder.layer.{i}.intermediate.dense", "vit.layers.{i}.mlp.fc1"),
+    "blocks.{i}.mlp.down": ("vit.encoder.layer.{i}.output.dense", "vit.layers.{i}.mlp.fc2"),
+    "norm": ("vit.layernorm",),
+    "head": ("classifier",),
+}

@@ -1,0 +1,123 @@
+"""What CLIP learns from: of all pairs of pictures and texts in a batch, which belong together (Radford et al. 2021, figure 3)."""
+
+import math
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+
+def contrastive_loss(logits: Float[Tensor, "images texts"], same: Bool[Tensor, "images texts"] | None = None) -> Float[Tensor, ""]:
+    """Symmetric cross-entropy of a square similarity matrix: each image finds its text, each text its image.
+
+    Row ``i`` is image ``i`` against all texts, and its text is number ``i``; column ``i`` is text ``i`` against all images. The loss
+    is the mean of the cross-entropy over rows and the one over columns.
+
+    Args:
+        logits: similarities times the temperature's scale, as ``model(images, ids)`` gives them.
+        same: True where an image and a text that are not a pair fit all the same, such as two pictures with one caption. They
+            are no negatives and are left out of the sums; the diagonal stays. ``same = captions[:, None] == captions[None]``.
+
+    Raises:
+        ValueError: if the matrix is not square, is empty, or ``same`` has another shape.
+    """
+    if logits.ndim != 2 or logits.shape[0] != logits.shape[1] or logits.shape[0] == 0:
+        raise ValueError(
+            f"expected a square matrix of similarities, row i and column i a pair, got {tuple(logits.shape)}; "
+            "a batch for training holds as many texts as images"
+        )
+    if same is not None:
+        if same.shape != logits.shape:
+            raise ValueError(f"same has shape {tuple(same.shape)}, the similarities have {tuple(logits.shape)}; they must be equal")
+        own = torch.eye(len(logits), dtype=torch.bool, device=logits.device)
+        logits = logits.masked_fill(same & ~own, float("-inf"))
+    pairs = torch.arange(len(logits), device=logits.device)
+    return (F.cross_entropy(logits, pairs) + F.cross_entropy(logits.T, pairs)) / 2
+
+
+@torch.no_grad()
+def clamp_temperature(model: nn.Module, largest: float = 100.0) -> None:
+    """Keep ``exp(model.logit_scale)`` at or below ``largest``, in place; called after each training step, never in ``forward``.
+
+    Without it the scale may run away: similarities then saturate the softmax, and single pairs take over the gradient (section 2.5).
+    """
+    model.logit_scale.clamp_(max=math.log(largest))
+
+
+def clip_loss(
+    model: nn.Module, batch: tuple[Tensor, Tensor, Tensor | None, Tensor | None], gather: bool = False
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """What one training step of CLIP computes, for :func:`minimllm.training.train`: the loss, and how many pairs are found.
+
+    Args:
+        model: a :class:`~minimllm.models.clip.CLIP`.
+        batch: normalised images, token ids, their mask, and the table ``same`` of :func:`contrastive_loss`; the last two may be ``None``.
+        gather: whether to compare with the pairs of all processes, see :func:`gather_embeddings`; ``same`` is then of all pairs.
+
+    Returns:
+        The loss, and the share of images whose most similar text is true of them, as ``accuracy``.
+
+    Raises:
+        ValueError: a text without an end token, which the model would read at its first token, and so learn nothing of the text;
+            as many texts as images are needed; errors as of the model.
+    """
+    images, ids, mask, same = batch
+    check_ends(ids, model.config.text.eos_token_id)
+    if gather:
+        image, text = gather_embeddings(model.encode_image(images)), gather_embeddings(model.encode_text(ids, mask))
+        logits = model.logit_scale.exp() * image @ text.T
+    else:
+        logits = model(images, ids, mask)
+    loss = contrastive_loss(logits, same)
+    found, own = logits.argmax(dim=1), torch.arange(len(logits), device=logits.device)
+    right = found == own if same is None else same[own, found] | (found == own)
+    return loss, {"accuracy": right.float().mean()}
+
+
+def check_ends(ids: Tensor, eos_token_id: int) -> None:
+    """Raise a ``ValueError`` that names the first text without an end token."""
+    without = (ids != eos_token_id).all(dim=1)
+    if eos_token_id != 2 and without.any():  # 2 is the old rule: the highest id is the end
+        row = int(without.int().argmax())
+        raise ValueError(
+            f"text {row} of the batch has no end token (id {eos_token_id}): {ids[row].tolist()}; a tokenizer adds it, "
+            "and cutting a long text off behind must keep it"
+        )
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(context, local: Tensor) -> Tensor:
+        gathered = [torch.empty_like(local) for _ in range(dist.get_world_size())]
+        dist.all_gather(gathered, local.contiguous())
+        return torch.cat(gathered)
+
+    @staticmethod
+    def backward(context, gradient: Tensor) -> Tensor:
+        # Every process computed a loss with our rows in it, so every process holds a part of their gradient.
+        gradient = gradient.contiguous()
+        dist.all_reduce(gradient)
+        return gradient.chunk(dist.get_world_size())[dist.get_rank()]
+
+
+def gather_embeddings(local: Float[Tensor, "batch dim"]) -> Float[Tensor, "all_batches dim"]:
+    """The embeddings of all processes, one after the other by rank: a batch larger than one device holds.
+
+    Each process encodes its own part of the batch, gathers the embeddings of the others (a few hundred numbers a sample, against
+    millions of activations), and computes the loss over all of them. Gradients flow back to the process that each row came from,
+    summed over the processes; with ``DistributedDataParallel``, which averages over them, training equals one process with the
+    whole batch. Without ``torch.distributed``, or with one process, the embeddings come back as they are.
+
+    Raises:
+        ValueError: if the processes hold different numbers of rows.
+    """
+    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+        return local
+    sizes = [torch.zeros_like(torch.tensor([len(local)], device=local.device)) for _ in range(dist.get_world_size())]
+    dist.all_gather(sizes, torch.tensor([len(local)], device=local.device))
+    if len({int(size) for size in sizes}) > 1:
+        listed = ", ".join(str(int(size)) for size in sizes)
+        raise ValueError(f"the processes hold batches of {listed} samples; gathering needs equal ones, so drop the incomplete batch")
+    return _Gather.apply(local)

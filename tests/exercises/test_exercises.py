@@ -1,0 +1,254 @@
+"""Every check accepts its reference and rejects each of its mistakes with that mistake's own hint; solutions in the lessons pass."""
+
+import ast
+import math
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+import torch
+from lesson_rules import checks, code_cells, parsed
+from support import unchecked
+
+from minimllm.exercises import Exercise, Mistake, all_exercises, check, judge
+from minimllm.layers.attention import Attention
+from minimllm.models.llama_vision.tiles import arrangements
+
+NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
+EXERCISES = all_exercises()
+MISTAKES = [(name, mistake) for name, exercise in EXERCISES.items() for mistake in exercise.mistakes]
+
+
+def numbers() -> list[tuple]:
+    return [(torch.arange(6.0).reshape(3, 2) + 1,), (torch.arange(8.0).reshape(2, 4) - 3,)]
+
+
+DOUBLING = Exercise(
+    reference=lambda values: values * 2,
+    cases=numbers,
+    mistakes=[Mistake(lambda values: values**2, "That is squared."), Mistake(lambda values: values[5], "Row 5.")],
+    afterthought="Well done.",
+    batched=(0,),
+)
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+def test_reference_passes_and_the_exercise_is_complete(name):
+    exercise = EXERCISES[name]
+    verdict = judge(exercise, exercise.reference)
+    assert verdict.status == "solved" and exercise.afterthought in verdict.message
+    assert len(exercise.mistakes) >= 3
+    assert len({mistake.hint for mistake in exercise.mistakes}) == len(exercise.mistakes)
+
+
+@pytest.mark.parametrize("name, mistake", MISTAKES, ids=[f"{name}-{mistake.function.__name__}" for name, mistake in MISTAKES])
+def test_each_mistake_is_rejected_with_its_own_hint(name, mistake):
+    verdict = judge(EXERCISES[name], mistake.function)
+    assert verdict.status == "mistake"
+    assert verdict.message == f"not yet. {mistake.hint}"
+
+
+ALSO = [(name, mistake, wrong) for name, mistake in MISTAKES for wrong in mistake.also]
+
+
+@pytest.mark.parametrize("name, mistake, wrong", ALSO, ids=[f"{name}-{wrong.__name__}" for name, _, wrong in ALSO])
+def test_the_same_mistake_made_in_another_way_gets_the_same_hint(name, mistake, wrong):
+    assert judge(EXERCISES[name], wrong).message == f"not yet. {mistake.hint}"
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+def test_an_unsolved_exercise_says_so_and_raises_nothing(name, capsys):
+    def stub(*arguments):
+        raise NotImplementedError
+
+    for function in (stub, lambda *arguments: None, lambda *arguments: ...):
+        check(name, function)
+        assert capsys.readouterr().out.startswith(f"{name}: not solved yet")
+
+
+def test_the_same_attempt_gets_the_same_words(capsys):
+    for _ in range(2):
+        check("patchify", lambda images, patch_size: images.flatten(1))
+    one, two = capsys.readouterr().out.splitlines()
+    assert one == two
+
+
+def test_an_unknown_exercise_is_an_error():
+    with pytest.raises(ValueError, match="patchfy.*patchify"):
+        check("patchfy", len)
+
+
+def in_place(values):
+    values *= 2
+    return values.clone()
+
+
+def first_row_only(values):
+    return (values[:1] * 2).expand_as(values)
+
+
+def state(values, calls=[0]):  # noqa: B006
+    calls[0] += 1
+    return values * 2 if calls[0] <= 2 else values * 3
+
+
+def breaks(values):
+    total = values.sum()
+    return values.view(7, total)
+
+
+@pytest.mark.parametrize(
+    "function, status, words",
+    [
+        (lambda values: values * 2, "solved", "right, on all 2 cases. Well done."),
+        (lambda values: values**2, "mistake", "That is squared."),
+        (lambda values: values.T * 2, "wrong", r"shape is \(2, 3\), expected \(3, 2\).*transpose"),
+        (lambda values: (values * 2).flatten(), "wrong", r"shape is \(6,\).*last reshape"),
+        (lambda values: values.double() * 2, "wrong", "float64, expected float32"),
+        (lambda values: values * float("nan"), "wrong", "100% of the numbers are NaN"),
+        (lambda values: values * 6, "wrong", "3 times the right number"),
+        (lambda values: values * 2 + 1, "wrong", "off by the same amount"),
+        (lambda values: (values * 2).flip(1), "wrong", "in the wrong places"),
+        (lambda values: None if len(values) == 2 else values * 2, "wrong", "nothing .is a return missing"),
+        (lambda values: [values * 2], "wrong", "expected a tensor"),
+        (in_place, "wrong", "changes its argument 1 in place"),
+        (first_row_only, "wrong", "For each sample alone it is right"),
+        (state, "wrong", "a second call"),
+        (breaks, "wrong", "TypeError"),
+        (lambda: 1, "wrong", "exactly the arguments of the stub"),
+    ],
+)
+def test_symptoms_are_put_into_words(function, status, words):
+    verdict = judge(DOUBLING, function)
+    assert verdict.status == status
+    assert re.search(words, verdict.message, re.DOTALL), verdict.message
+
+
+def whole_scales(height, width, tile_size):
+    """The right rule with // in place of /, which gives the same grids as a scale chosen wrongly: the hint has to name both."""
+    found = {(rows, columns): min(rows * tile_size // height, columns * tile_size // width) for rows, columns in arrangements()}
+    up = [scale for scale in found.values() if scale >= 1]
+    best = min(up) if up else max(found.values())
+    return min((grid for grid in found if found[grid] == best), key=math.prod)
+
+
+def test_whole_scales_are_told_to_divide_otherwise():
+    verdict = judge(EXERCISES["choose_grid"], whole_scales)
+    assert verdict.status == "mistake" and "divide with /" in verdict.message
+
+
+@pytest.mark.parametrize(
+    "name, function, words",
+    [
+        ("visible_pictures", lambda ids, image_token_id: ids, r"Called with ids = \[\d, 9, \d\] and image_token_id = 9"),
+        ("interleave", lambda output, states: states, r"states = 5 values \(each a tensor \(2, 3, 4\) of float32\): it returned 5 values"),
+        ("name_in_file", lambda name, table: name, r"Called with name = 'tokens.weight' and table with \d+ entries: it returned"),
+        ("llama_parameters", lambda config: 1, r"Called with config = \{'hidden_size': 96, .*\}: it returned 1, expected"),
+    ],
+)
+def test_arguments_are_told_with_their_values_where_these_are_short(name, function, words):
+    message = judge(EXERCISES[name], function).message
+    assert re.search(words, message) and len(message) < 400, message
+
+
+def pair_of(first, second) -> Exercise:
+    return Exercise(lambda values: (values * first, values * second), numbers, [], "")
+
+
+def test_of_several_results_only_the_wrong_ones_are_told():
+    """A right tensor beside a wrong one has no first wrong number: looking for it was an error."""
+    assert "): value 2: the shape is right" in judge(pair_of(2, 3), lambda values: (values * 2, values**2)).message
+    assert re.search(r"numbers are not.*\d; value 2: .*\d\.$", judge(pair_of(2, 3), lambda values: (values**2, values**2)).message)
+    message = judge(EXERCISES["reading_cost"], lambda *sizes: (EXERCISES["reading_cost"].reference(*sizes)[0], 1)).message
+    assert "value 1" not in message and "value 2: it returned 1, expected" in message
+
+
+def test_half_of_the_pairs_is_noticed_where_their_number_is_odd():
+    """(tokens² halved, in whole numbers or not, is not the same for 25 tokens.)"""
+
+    def halved(image, text, dim, kv_dim, mlp_dim, layers, cross_layers):
+        def decoder(tokens):
+            return layers * (tokens * dim * (2 * dim + 2 * kv_dim + 3 * mlp_dim) + dim * tokens**2)
+
+        words = text + 1
+        gated = words * (2 * dim * dim + 3 * dim * mlp_dim) + image * 2 * dim * kv_dim + 2 * dim * words * image
+        return decoder(image + text), decoder(words) + cross_layers * gated
+
+    assert "thrown away" in judge(EXERCISES["reading_cost"], halved).message
+
+
+def test_errors_about_none_say_what_to_ask():
+    exercise = Exercise(lambda values, last: values, lambda: [(torch.ones(2), None), (torch.ones(2), torch.ones(2))], [], "")
+    assert "needs a branch of its own" in judge(exercise, lambda values, last: values @ last).message
+    assert "`is None` says" in judge(exercise, lambda values, last: values if last else values).message
+
+
+def row_without_a_true(words, pictures, visible, norm, attention, gate):
+    return words + gate.tanh() * attention(norm(words), pictures, visible[:, None])
+
+
+def row_without_a_true_times_sees(words, pictures, visible, norm, attention, gate):
+    return words + gate.tanh() * (attention(norm(words), pictures, visible[:, None]) * visible.any(dim=-1, keepdim=True))
+
+
+@pytest.mark.parametrize("function", [row_without_a_true, row_without_a_true_times_sees])
+def test_a_gated_block_that_leaves_a_row_without_a_true_is_rejected(function):
+    """torch's fused kernel gives zeros for such a row on a CPU, and the mistake that the exercise is about was judged right."""
+    verdict = judge(EXERCISES["gated_block"], function)
+    assert verdict.status == "mistake" and "A row of the mask has no True: its softmax divides nothing by nothing" in verdict.message
+
+
+def test_the_attention_of_the_gated_block_is_the_packages_with_its_softmax_written_out():
+    for words, pictures, visible, _, attention, _ in EXERCISES["gated_block"].cases():
+        fused = Attention(8, 2, bias=False, normalise_heads=1e-5)
+        fused.load_state_dict(attention.state_dict())
+        whole = (visible | ~visible.any(dim=-1, keepdim=True))[:, None]
+        torch.testing.assert_close(attention(words, pictures, whole), fused(words, pictures, whole))
+        assert attention(words, pictures, visible[:, None])[:, 0].isnan().all()
+
+
+def test_a_module_of_several_lines_is_told_by_its_type():
+    message = judge(EXERCISES["gated_block"], lambda words, *others: words * 7).message
+    assert "attention = WrittenOutAttention(...) and gate of shape (1,): " in message and "\n" not in message
+
+
+def test_a_call_instead_of_the_function_is_noticed():
+    with unchecked():
+        assert "expected a function, got int" in judge(DOUBLING, 3).message
+
+
+def test_an_error_names_the_line_of_the_learners_own_code():
+    assert "in line 3 of it: return values.view(7, total)" in judge(DOUBLING, breaks).message
+
+
+def test_arguments_given_to_one_function_do_not_reach_the_next():
+    shared = [(torch.ones(2),)]
+    exercise = Exercise(lambda values: values * 2, lambda: shared, [Mistake(lambda values: values * 3, "Tripled.")], "")
+    judge(exercise, in_place)
+    assert torch.equal(shared[0][0], torch.ones(2))
+
+
+def solutions(path: Path) -> list[tuple[str, str, str]]:
+    """(exercise, code, the imports of the lesson) of every folded solution, found after its check."""
+    notebook = nbformat.read(path, as_version=4)
+    statements = [node for cell in code_cells(notebook) for node in parsed(cell.source).body]
+    imports = [ast.unparse(node) for node in statements if isinstance(node, ast.Import | ast.ImportFrom)]
+    found = []
+    for index, name in checks(notebook):
+        text = next((cell.source for cell in notebook.cells[index + 1 :] if "<summary>Solution" in cell.source), "")
+        block = re.search(r"```python\n(.*?)```", text, re.DOTALL)
+        found.append((name, block[1] if block else "", "\n".join(imports)))
+    return found
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_the_folded_solutions_pass_their_checks(path):
+    found = solutions(path)
+    assert len(found) >= 2
+    for name, code, imports in found:
+        namespace = {}
+        exec(imports, namespace)
+        exec(code, namespace)
+        function = namespace[[node.name for node in ast.parse(code).body if isinstance(node, ast.FunctionDef)][-1]]
+        assert judge(EXERCISES[name], function).status == "solved", name
