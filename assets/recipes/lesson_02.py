@@ -29,9 +29,11 @@ from minimllm import (
     digits,
     generator_for,
     load_recipe,
+    patchify,
     random_affine,
     run_missing,
     train,
+    unpatchify,
 )
 
 Result = tuple[nn.Module, dict[str, Any]]
@@ -124,8 +126,6 @@ def digits_with_patches_shuffled(seed: int) -> Result:
 
 def shuffle_patches(images: Tensor, order: Tensor, patch_size: int = 2) -> Tensor:
     """Images with their patches in another ``order``, ``(batch, patches)``."""
-    from minimllm import patchify, unpatchify
-
     patches = patchify(images, patch_size)
     patches = patches.gather(1, order[:, :, None].expand_as(patches))
     return unpatchify(patches, patch_size, *images.shape[2:])
