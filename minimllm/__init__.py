@@ -30,6 +30,11 @@ _FLOORS: dict[str, dict[str, str]] = {
         "preprocessing": "normalise preprocess",
         "tokenizer": "Tokenizer",
     },
+    "weights": {
+        "gguf": "GGUFFile dequantise_q4_1",
+        "gguf_llama": "undo_permutation",
+        "released": "released",
+    },
     "inference": {
         "answering": "answer describe_pictures prompts",
         "generation": "generate next_probabilities",

@@ -17,7 +17,7 @@ from minimllm.layers.norms import RMSNorm
 from minimllm.layers.rotary import RotaryTable
 from minimllm.models.language_model_config import LanguageModelConfig, config_from_transformers, config_to_transformers
 from minimllm.models.text_encoder import check_ids
-from minimllm.weights import pretrained, saving
+from minimllm.weights import gguf, gguf_llama, pretrained, saving
 
 
 @dataclass
@@ -196,6 +196,22 @@ class LanguageModel(nn.Module):
         return pretrained.load(
             cls, config, folder, WEIGHT_NAMES, dtype, device, copies={"lm_head.weight": "tokens.weight"} if config.tied else None
         )
+
+    @classmethod
+    def from_gguf(cls, path: str | PathLike, dtype: torch.dtype = torch.float32) -> "LanguageModel":
+        """Load a GGUF file of Llama's architecture, as llama.cpp and its users write them.
+
+        Args:
+            path: of the file, which is only read.
+            dtype: of the weights; they are dequantised in float32 first.
+
+        Raises:
+            ValueError: another format or architecture, tensors of another type than F32, F16, BF16, Q8_0, Q4_0 and Q4_1, a file
+                that is cut short or damaged, an option that is not implemented; the message names it.
+        """
+        file = gguf.GGUFFile(path)
+        values, tensors = gguf_llama.read_llama(file)
+        return pretrained.load(cls, config_from_transformers(values), file.path, WEIGHT_NAMES, dtype, tensors=tensors)
 
     def save_pretrained(
         self, folder: str | PathLike, tokenizer: Tokenizer | None = None, max_shard_size: int | str = saving.SHARD_SIZE

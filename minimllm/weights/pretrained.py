@@ -8,7 +8,7 @@ pickles, and are used as they lie in the file: no second copy is made unless ano
 import json
 import math
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -188,6 +188,7 @@ def load(
     shapes: Mapping[str, tuple[int, ...]] | None = None,
     unused: str | None = None,
     copies: Mapping[str, str] | None = None,
+    tensors: Iterable[tuple[str, Tensor, Path]] | None = None,
 ) -> Model:
     """Build a model without memory for its weights, then put the tensors of the folder in their places.
 
@@ -198,6 +199,7 @@ def load(
         shapes: our name -> shape in the file, where the file folds the same numbers otherwise.
         unused: a regular expression of tensors that the file may hold and the model never reads.
         copies: names of tensors that the file may hold as well, and the parameter of ours that each must then equal.
+        tensors: name, numbers and file of each, where they come from another kind of file than the folder's safetensors.
 
     Raises:
         ValueError: a tensor is missing, unexpected, of another shape or not of floats, a file is damaged, no such dtype or device.
@@ -216,7 +218,9 @@ def load(
     for name, parameter in model.named_parameters(remove_duplicate=False):
         places.setdefault(id(parameter), []).append(name)
     unexpected, seen, copied = [], set(), []
-    for file_name, tensor, path in read_tensors(folder, apart=dtype is not None or device is not None):
+    if tensors is None:
+        tensors = read_tensors(folder, apart=dtype is not None or device is not None)
+    for file_name, tensor, path in tensors:
         name = ours.get(file_name)
         if name is None and file_name in (copies or {}):
             copied.append((file_name, tensor, path))
