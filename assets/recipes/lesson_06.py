@@ -110,7 +110,6 @@ RUNS: dict[str, Callable[[], dict[str, Any]]] = {
     "without merge, seed 0": partial(changed, merge=1),
     "without projector positions, seed 0": partial(changed, projector_positions=None),
     "without norms at the projector, seed 0": partial(changed, normalise_features=False, token_scale=None),
-    "with equal queries and keys, seed 0": partial(changed, equal_query_key=2, head_scale=1.5),
     "linear projector, seed 0": partial(changed, projector="linear", projector_dim=None, projector_positions="after"),
     "image prefix, seed 0": partial(changed, image_prefix=True),
     "pretrained decoder, seed 0": partial(pretrained, 1),

@@ -22,7 +22,6 @@ from minimllm.models.cross_attention_config import CrossAttentionConfig
 from minimllm.models.language_model import Cache, LanguageModel
 from minimllm.models.projector import Projector, check_placeholders, splice
 from minimllm.models.text_encoder import check_ids
-from minimllm.models.unified import start_attention
 from minimllm.models.visual_features import copy_encoder, prepare_pictures, visual_features
 from minimllm.models.vit import ViT
 
@@ -71,9 +70,6 @@ class CrossAttentionMLLM(nn.Module):
                 for _ in config.cross_before
             )
         self.language_model = LanguageModel(language, seed)
-        start_attention(self.language_model.blocks, config.equal_query_key, config.head_scale)
-        scale = None if config.cross_norm is None else config.head_scale
-        start_attention(self.cross_blocks, len(self.cross_blocks) if config.equal_query_key else 0, scale)
 
     def new_cache(self) -> Cache:
         """An empty cache for :meth:`forward`, which fills it; ``cache.pictures["layers"]`` is that of the gated blocks."""
@@ -161,13 +157,14 @@ class CrossAttentionMLLM(nn.Module):
         attend, rotary = decoder.prepare(x, mask, cache, attend, positions)
         if cache is not None:
             cache.pictures["read"] = read
-        for index, block in enumerate(decoder.blocks):
-            if index in self.config.cross_before:
-                number = self.config.cross_before.index(index)
-                x = self.cross_blocks[number](x, context, visible, cache.pictures["layers"][number] if cache else None)
-            asked = places if index == len(decoder.blocks) - 1 else None
-            x = block(x, attend, rotary, cache.layers[index] if cache else None, asked)
-        x = decoder.norm(x)
+
+        def look(index: int, x: Tensor) -> Tensor:
+            if index not in self.config.cross_before:
+                return x
+            number = self.config.cross_before.index(index)
+            return self.cross_blocks[number](x, context, visible, cache.pictures["layers"][number] if cache else None)
+
+        x = decoder.through_blocks(x, attend, rotary, cache, places, before=look)
         return decoder.logits(x[:, -1:] if only_last and places is None else x)
 
     def _context(self, is_image: Tensor, features: Tensor | None) -> Float[Tensor, "batch keys dim"] | None:

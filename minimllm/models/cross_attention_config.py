@@ -25,8 +25,6 @@ class CrossAttentionConfig:
 
         feature_layer, keep_class_token, projector, image_mean, image_std, projector_dim, merge, normalise_features, projector_positions,
         token_scale: as in :class:`~minimllm.models.unified_config.UnifiedConfig`.
-        equal_query_key: as there; above 0, the keys of the gated blocks start equal to their queries as well.
-        head_scale: as there; the scale of ``cross_norm`` starts at this value as well.
 
     Raises:
         ValueError: for a value outside its range, or options that exclude each other.
@@ -51,8 +49,6 @@ class CrossAttentionConfig:
     normalise_features: bool = False
     projector_positions: str | None = None
     token_scale: float | None = None
-    equal_query_key: int = 0
-    head_scale: float | None = None
 
     def __post_init__(self):
         self.unified  # noqa: B018 (checks the options that both designs have)

@@ -1,5 +1,6 @@
 """A decoder language model as Llama builds it (Touvron et al. 2023), numerically equal to ``LlamaForCausalLM`` of transformers."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
@@ -144,9 +145,22 @@ class LanguageModel(nn.Module):
             ValueError: more tokens than ``context_length``.
         """
         attend, rotary = self.prepare(x, mask, cache, attend, positions)
+        return self.through_blocks(x, attend, rotary, cache, places)
+
+    def through_blocks(
+        self,
+        x: Float[Tensor, "batch length dim"],
+        attend: Bool[Tensor, "..."] | None,
+        rotary: Rotary,
+        cache: Cache | None = None,
+        places: tuple[Tensor, Tensor] | None = None,
+        before: Callable[[int, Tensor], Tensor] | None = None,
+    ) -> Float[Tensor, "*places dim"]:
+        """As :meth:`decode`, from what :meth:`prepare` gave; ``before(index, x)`` is what goes into block ``index`` in place of ``x``."""
+        last = len(self.blocks) - 1
         for index, block in enumerate(self.blocks):
-            asked = places if index == len(self.blocks) - 1 else None
-            x = block(x, attend, rotary, cache.layers[index] if cache else None, asked)
+            x = x if before is None else before(index, x)
+            x = block(x, attend, rotary, cache.layers[index] if cache else None, places if index == last else None)
         return self.norm(x)
 
     def logits(self, x: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch vocab"]:

@@ -3,14 +3,12 @@
 Numerically equal to ``LlavaForConditionalGeneration`` of transformers with a CLIP vision tower and a Llama decoder.
 """
 
-from collections.abc import Iterable
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
@@ -50,7 +48,6 @@ class UnifiedMLLM(nn.Module):
             torch.random.default_generator.manual_seed(seed)
             self.projector = Projector(config)
         self.language_model = LanguageModel(config.language, seed)
-        start_attention(self.language_model.blocks, config.equal_query_key, config.head_scale)
 
     def new_cache(self) -> Cache:
         """An empty cache for :meth:`forward`, which fills it."""
@@ -151,10 +148,7 @@ class UnifiedMLLM(nn.Module):
         check_ids(ids.masked_fill(ids == self.image_token_id, 0), mask, config.vocab_size, config.context_length)
         x = self.embed(ids, images, features)
         attend, rotary = self.prepare(x, ids, mask, cache, segments)
-        for index, block in enumerate(decoder.blocks):
-            asked = places if index == len(decoder.blocks) - 1 else None
-            x = block(x, attend, rotary, cache.layers[index] if cache else None, asked)
-        x = decoder.norm(x)
+        x = decoder.through_blocks(x, attend, rotary, cache, places)
         return decoder.logits(x[:, -1:] if only_last and places is None else x)
 
     def picture_inputs(self, images: Any) -> dict[str, Tensor]:
@@ -211,19 +205,6 @@ class UnifiedMLLM(nn.Module):
         shapes, processor = clip.file_shapes("vision", image), processor_to_transformers(self.config)
         more = dict(shapes=shapes, added=added, preprocessor=pictures, processor=processor, tokenizer=tokenizer)
         return saving.save(folder, self, values, WEIGHT_NAMES, **more, max_shard_size=max_shard_size)
-
-
-@torch.no_grad()
-def start_attention(blocks: Iterable[nn.Module], equal_query_key: int, head_scale: float | None) -> None:
-    """Set the weights that the attention of these blocks starts with, as ``equal_query_key`` and ``head_scale`` of the config say."""
-    for index, block in enumerate(blocks):
-        attention = block.attention
-        if head_scale is not None:
-            attention.query_norm.weight.fill_(head_scale)
-            attention.key_norm.weight.fill_(head_scale)
-        if index < equal_query_key:
-            query = rearrange(attention.query.weight, "(k group d) dim -> k group d dim", k=attention.key_value_heads, d=attention.head_dim)
-            attention.key.weight.copy_(query[:, 0].flatten(0, 1))
 
 
 _VISION = ("vision_tower.vision_model", "model.vision_tower", "model.vision_tower.vision_model", "vision_tower")

@@ -35,9 +35,6 @@ class UnifiedConfig:
         shared_position: all tokens of a picture have the same rotary position, and the text goes on with the next.
         image_prefix: the tokens of a picture attend to each other in both directions, not only to those before (PaliGemma does so with
             all of the prompt).
-        equal_query_key: in the first so many blocks of the decoder, keys start with the weights of the (first) queries that ask them, so
-            that each token begins by attending to those like itself.
-        head_scale: what the learned scale of ``normalise_heads`` starts at; ``None``: 1.
 
     Raises:
         ValueError: for a value outside its range, or options that exclude each other.
@@ -59,8 +56,6 @@ class UnifiedConfig:
     token_scale: float | None = None
     shared_position: bool = False
     image_prefix: bool = False
-    equal_query_key: int = 0
-    head_scale: float | None = None
 
     def __post_init__(self):
         if not 1 <= self.blocks_used <= self.vision.layers:
@@ -79,10 +74,6 @@ class UnifiedConfig:
             raise ValueError(f"merge must divide the grid of {rows} x {columns} patches, got {self.merge}")
         if self.merge > 1 and self.keep_class_token:
             raise ValueError("the class token has no neighbours to be merged with: use merge=1 or keep_class_token=False")
-        if self.head_scale is not None and self.language.normalise_heads is None:
-            raise ValueError("head_scale is where the scale of normalise_heads starts: set normalise_heads of the language config too")
-        if not 0 <= self.equal_query_key <= self.language.layers:
-            raise ValueError(f"equal_query_key counts blocks of the decoder, 0 to {self.language.layers}; got {self.equal_query_key}")
 
     @property
     def blocks_used(self) -> int:

@@ -467,12 +467,6 @@ def test_presets_count_what_they_promise():
     assert course_size.cross_before == (0, 2) and not course_size.cross_mlp
 
 
-def test_queries_and_keys_of_the_gated_blocks_can_begin_equal():
-    model = CrossAttentionMLLM(CrossAttentionConfig.course(100, equal_query_key=2, head_scale=1.5))
-    attention = model.cross_blocks[0].attention
-    assert torch.equal(attention.key.weight, attention.query.weight) and (attention.key_norm.weight == 1.5).all()
-
-
 def test_the_seed_alone_decides_the_weights():
     before = torch.random.get_rng_state()
     one, two, other = (CrossAttentionMLLM(CONFIG, seed) for seed in (1, 1, 2))

@@ -200,8 +200,7 @@ DEPARTURES = {
     "normalised tokens": dict(token_scale=0.3),
     "shared position": dict(shared_position=True),
     "image prefix": dict(image_prefix=True),
-    "equal queries and keys": dict(equal_query_key=2),
-    "normalised heads": dict(**HEADS, head_scale=1.5),
+    "normalised heads": dict(**HEADS),
     "all": dict(
         merge=2, normalise_features=True, projector_positions="both", token_scale=0.3, shared_position=True, image_prefix=True, **HEADS
     ),
@@ -312,16 +311,8 @@ def test_the_presets():
     assert (plain.image_tokens, course.image_tokens) == (16, 4)
     off = {f: getattr(plain, f) for f in ("projector_dim", "merge", "normalise_features", "projector_positions", "token_scale")}
     assert off == dict(projector_dim=None, merge=1, normalise_features=False, projector_positions=None, token_scale=None)
-    assert not (plain.shared_position or plain.image_prefix or plain.equal_query_key or plain.language.normalise_heads)
-    assert (course.equal_query_key, course.head_scale, course.language.key_value_heads, course.language.rotary_base) == (0, None, 4, 5e5)
-
-
-def test_queries_and_keys_can_begin_equal():
-    config = UnifiedConfig.course(100, equal_query_key=2, head_scale=1.5)
-    attention = UnifiedMLLM(replace(config, language=replace(config.language, key_value_heads=2))).language_model.blocks[0].attention
-    assert torch.equal(attention.key.weight[:24], attention.query.weight[:24])
-    assert torch.equal(attention.key.weight[24:], attention.query.weight[48:72]), "the first query head of the second group"
-    assert (attention.query_norm.weight == 1.5).all()
+    assert not (plain.shared_position or plain.image_prefix or plain.language.normalise_heads)
+    assert (course.language.key_value_heads, course.language.rotary_base) == (4, 5e5)
 
 
 def test_the_seed_alone_decides_the_weights():
@@ -409,8 +400,6 @@ def test_bad_texts_and_images_are_refused(pair):
         (dict(projector="linear", projector_positions="inside"), "no inside"),
         (dict(merge=3), "grid of 4 x 4 patches, got 3"),
         (dict(merge=2, keep_class_token=True), "class token"),
-        (dict(head_scale=1.5), "normalise_heads"),
-        (dict(equal_query_key=3), "0 to 2; got 3"),
     ],
 )
 def test_configs_that_make_no_model_are_refused(changes, message):

@@ -143,7 +143,6 @@ UNIFIED = {
     "the class token": dict(keep_class_token=True),
     "untied": dict(language=LanguageModelConfig.tiny(50, tied=False)),
     "scaled": dict(language=LanguageModelConfig.tiny(50, rotary_scaling=RotaryScaling(8.0, 1.0, 4.0, 16), pad_token_id=0)),
-    "equal at the start": dict(equal_query_key=2),
     "the width of the decoder by name": dict(projector_dim=96),
     "gelu": dict(vision=replace(CLIPConfig.tiny().image, activation="gelu")),
     "other pictures": dict(image_mean=(0.5, 0.4, 0.3), image_std=(0.5, 0.25, 1.0)),
