@@ -87,7 +87,7 @@ def scaling_of_factors(factors: Float[Tensor, " pairs"], base: float) -> RotaryS
             low, high = (length * end / (2 * math.pi) for end in ends)
             candidates += [RotaryScaling(factor, round(low, 3), round(high, 3), length), RotaryScaling(factor, low, high, length)]
     for scaling in candidates:
-        if torch.allclose(frequencies / rotary_frequencies(2 * len(factors), base, scaling), factors.double(), rtol=2e-6, atol=0):
+        if torch.allclose(frequencies / rotary_frequencies(2 * len(factors), base, scaling), factors.double(), rtol=1e-5, atol=0):
             return scaling
     raise ValueError(f"{ROTARY_FACTORS} holds {factors.tolist()}, which is no scaling of Llama 3.1's kind, and no other is implemented")
 
