@@ -4,6 +4,7 @@ Every public name is importable from here, and so are the modules ``figures``, `
 stands on one imports from those above it in this list alone. Modules load on first use, so that ``import minimllm`` costs next to nothing.
 """
 
+import sys
 from importlib import import_module
 
 _FLOORS: dict[str, dict[str, str]] = {
@@ -46,7 +47,7 @@ _FLOORS: dict[str, dict[str, str]] = {
         "batches": "batch_indices to_device",
         "contrastive": "clamp_temperature clip_loss contrastive_loss gather_embeddings",
         "history": "History",
-        "loop": "accuracy classification_loss",
+        "loop": "accuracy classification_loss train",
         "optimizers": "TrainingConfig learning_rate_factor make_optimizers",
         "packing": "ANSWER CAPTION Packed exact_matches pack packed_loss",
     },
@@ -75,7 +76,7 @@ _FLOORS: dict[str, dict[str, str]] = {
         "costs": "Design cache_bytes layer_multiply_adds",
         "recording": "Recorder rollout",
     },
-    "widgets": {"looking": "with_gates", "training": "train"},
+    "widgets": {"looking": "with_gates"},
     "exercises": {"lesson_06": "collate collate_a collate_b collate_c"},
     "lessons": {
         "intervals": "wilson_interval",
@@ -93,6 +94,8 @@ def __getattr__(name: str):
         return import_module(f"minimllm.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'minimllm' has no attribute {name!r}")
+    if name == "train" and "ipykernel" in sys.modules:
+        import_module("minimllm.widgets")  # which puts in what shows a training in a notebook
     value = getattr(import_module(f"minimllm.{_HOME[name]}"), name)
     globals()[name] = value
     return value

@@ -56,8 +56,12 @@ class Silent:
         pass
 
 
+# What shows a run where nothing else is asked for. In a notebook ``minimllm.widgets`` puts its growing curve here; this floor draws nothing.
+default_view: View = Bar
+
+
 def choose_view(progress: bool | View) -> View:
-    """``True``: the bar; ``False``: nothing; anything else is itself what shows the run."""
+    """``True``: the default; ``False``: nothing; anything else is itself what shows the run."""
     if isinstance(progress, bool):
-        return Bar if progress else Silent
+        return default_view if progress else Silent
     return progress

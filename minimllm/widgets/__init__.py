@@ -13,7 +13,7 @@ from .looking import gate_explorer, looking_explorer
 from .pairs import batch_composer, name_explorer, similarity_explorer
 from .sizes import size_explorer
 from .tiles import mask_laboratory, tile_explorer
-from .training import LiveCurve, train
+from .training import LiveCurve
 
 __all__ = [
     "MASK_TEXTS",
@@ -35,5 +35,4 @@ __all__ = [
     "similarity_explorer",
     "size_explorer",
     "tile_explorer",
-    "train",
 ]

@@ -1,6 +1,5 @@
 """A training in a notebook: a bar and a loss curve that grows; at the end a still picture of it."""
 
-import functools
 import io
 import time
 from typing import Any
@@ -11,8 +10,8 @@ from IPython.display import display
 from tqdm.notebook import tqdm as notebook_tqdm
 
 from minimllm import figures
+from minimllm.training import progress
 from minimllm.training.history import History
-from minimllm.training.loop import train as plain_train
 from minimllm.training.progress import Bar
 
 SHARE_OF_TIME = 0.03  # the growing curve may cost this much of the training's time
@@ -21,13 +20,6 @@ SHARE_OF_TIME = 0.03  # the growing curve may cost this much of the training's t
 def in_notebook() -> bool:
     """Whether the code runs in a Jupyter kernel."""
     return getattr(get_ipython(), "kernel", None) is not None
-
-
-@functools.wraps(plain_train)
-def train(*arguments: Any, progress: Any = True, **options: Any) -> History:
-    if progress is True and in_notebook():
-        progress = LiveCurve
-    return plain_train(*arguments, progress=progress, **options)
 
 
 class LiveCurve(Bar):
@@ -75,3 +67,7 @@ class LiveView(ipywidgets.VBox):
 
     def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
         return {**super()._repr_mimebundle_(**options), "text/plain": self.text}
+
+
+if in_notebook():
+    progress.default_view = LiveCurve
