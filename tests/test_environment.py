@@ -55,7 +55,7 @@ def test_conda_python_is_one_exact_version_that_pyproject_allows():
 
 
 def test_every_way_installs_the_same_weights_without_what_they_ask_for():
-    """Binder runs ``postBuild`` where it looks for ``environment.yml``: in a folder ``binder`` or ``.binder`` if there is one, else here."""
+    """Binder looks for ``postBuild`` beside ``environment.yml``: in a folder ``binder`` or ``.binder`` if there is one, else here."""
     wanted = f"--no-deps {RELEASES['smollm2-135m-instruct'].requirement}\n"
     assert not (ROOT / "binder").exists() and not (ROOT / ".binder").exists()
     build = ROOT / "postBuild"

@@ -11,6 +11,7 @@ import torch
 from gguf import GGMLQuantizationType, GGUFWriter
 from gguf.quants import dequantize, quantize
 from transformers import LlamaConfig, LlamaForCausalLM
+from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 DIM, HEADS, KEY_VALUE_HEADS, HEAD_DIM, HIDDEN, VOCABULARY, LAYERS, CONTEXT = 96, 6, 2, 32, 160, 333, 2, 128
 
@@ -156,3 +157,22 @@ def llama_factors(head_dim: int, base: float, factor: float, low: float, high: f
             smooth = (length / wavelength - low) / (high - low)
             factors.append(1 / ((1 - smooth) / factor + smooth))
     return np.array(factors, dtype=np.float32)
+
+
+def tokenizer_values() -> dict:
+    """A byte-level vocabulary of 333 tokens, as a file has it: three control tokens, the 256 bytes, and what 74 merges make."""
+    merges = ["Ġ Ġ", *(f"{a} {b}" for a in "aeiou" for b in "bcdfghjklmnpqrst")][:74]
+    tokens = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", *bytes_to_unicode().values(), *(merge.replace(" ", "") for merge in merges)]
+    template = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    return {
+        "tokenizer.ggml.model": "gpt2",
+        "tokenizer.ggml.pre": "smollm",
+        "tokenizer.ggml.tokens": tokens,
+        "tokenizer.ggml.token_type": [3] * 3 + [1] * 330,
+        "tokenizer.ggml.merges": merges,
+        "tokenizer.ggml.eos_token_id": 2,
+        "tokenizer.ggml.unknown_token_id": 0,
+        "tokenizer.ggml.add_bos_token": False,
+        "tokenizer.ggml.add_space_prefix": False,
+        "tokenizer.chat_template": template,
+    }
