@@ -38,6 +38,7 @@ _FLOORS: dict[str, dict[str, str]] = {
     },
     "inference": {
         "answering": "answer describe_pictures prompts",
+        "chat": "chat",
         "generation": "generate next_probabilities",
         "transfer": "class_weights zero_shot",
     },

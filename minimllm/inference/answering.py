@@ -11,7 +11,7 @@ from torchvision.transforms.v2.functional import to_pil_image
 
 from minimllm.data.preprocessing import check_range
 from minimllm.data.tokenizer import Tokenizer
-from minimllm.inference.generation import generate
+from minimllm.inference.generation import end_tokens, generate
 
 Pictures = Float[Tensor, "pictures channels height width"] | Image.Image | Sequence[Image.Image]
 
@@ -44,7 +44,7 @@ def answer(
             does not know, a question longer than the model's positions; and as :func:`~minimllm.data.preprocessing.preprocess`.
     """
     questions = [questions] if isinstance(questions, str) else list(questions)
-    images = [images] if isinstance(images, Image.Image) else images
+    images = as_list(images)
     if not questions or not all(isinstance(question, str) and question.strip() for question in questions):
         raise ValueError(f"expected questions, at least one and none empty; got {questions[:3]!r}")
     if images is not None and len(images) != len(questions):
@@ -56,7 +56,7 @@ def describe_pictures(
     model: nn.Module, tokenizer: Tokenizer, images: Pictures, *, max_new_tokens: int = 64, batch_size: int = 64
 ) -> list[str]:
     """A caption for each picture: what the model writes when a picture is all it is given. Arguments and errors as of :func:`answer`."""
-    images = [images] if isinstance(images, Image.Image) else images
+    images = as_list(images)
     if len(images) == 0:
         raise ValueError("expected pictures, at least one; got none")
     return _write(model, tokenizer, images, [""] * len(images), max_new_tokens, batch_size)
@@ -76,9 +76,9 @@ def _write(
         for first in range(0, len(texts), batch_size):
             ids, mask = prompts(tokenizer, texts[first : first + batch_size], image_tokens)
             pictures = {} if images is None else picture_inputs(model, images[first : first + batch_size])
-            end, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
+            ends, pad = end_tokens(model, tokenizer), tokenizer.pad_token_id
             ids, mask = ids.to(device), mask.to(device)
-            whole = generate(model, ids, max_new_tokens, mask=mask, eos_token_id=end, pad_token_id=pad, **pictures)
+            whole = generate(model, ids, max_new_tokens, mask=mask, eos_token_id=ends, pad_token_id=pad, **pictures)
             written += tokenizer.decode(whole[:, ids.shape[1] :])
         return written
     finally:
@@ -92,10 +92,19 @@ def prompts(tokenizer: Tokenizer, texts: Sequence[str], image_tokens: int) -> tu
     return torch.cat([ids[:, :1], pictures, ids[:, 1:]], dim=1), torch.cat([mask[:, :1], pictures > -1, mask[:, 1:]], dim=1)
 
 
-def picture_inputs(model: nn.Module, images: Pictures) -> dict[str, Any]:
-    """One picture for each row, as the model's ``forward`` takes them: ``{"images": ...}``, or ``{"tiles": ...}`` for Llama 3.2 Vision."""
+def as_list(images: Pictures | None) -> Any:
+    """One Pillow picture as a list of one; anything else as it is."""
+    return [images] if isinstance(images, Image.Image) else images
+
+
+def picture_inputs(model: nn.Module, images: Any, one_row: bool = False) -> dict[str, Any]:
+    """Pictures as the model's ``forward`` takes them, one for each row, or all for ``one_row``.
+
+    ``{"images": ...}``, or ``{"tiles": ...}`` for Llama 3.2 Vision.
+    """
     if hasattr(model, "picture_inputs"):
         return model.picture_inputs(images)
     if isinstance(images, Tensor):
         images = [to_pil_image(image) for image in check_range(images, channels=3).float()]  # Pillow knows no bfloat16
-    return {"tiles": model.prepare_tiles([[picture] for picture in images]).to(next(model.parameters()).device)}
+    rows = [list(images)] if one_row else [[picture] for picture in images]
+    return {"tiles": model.prepare_tiles(rows).to(next(model.parameters()).device)}

@@ -1,7 +1,7 @@
 """Writing text with a language model: one token at a time, the likeliest or a sampled one, with the keys and values of the past kept."""
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import is_dataclass
 from numbers import Integral
 from typing import Any
@@ -30,6 +30,7 @@ def generate(
     pad_token_id: int | None = None,
     seed: int | None = None,
     use_cache: bool = True,
+    on_token: Callable[[Int[Tensor, " batch"]], Any] | None = None,
 ) -> Int[Tensor, "batch length_and_new"]:
     """Continue each prompt by up to ``max_new_tokens`` tokens.
 
@@ -47,6 +48,7 @@ def generate(
         pad_token_id: ``None``: the model's config says, else the (first) end token, else 0.
         seed: of a random generator of its own; ``None``: torch's global one.
         use_cache: whether to keep keys and values. Without, the whole text is read again for each token, to the same result.
+        on_token: is given each new column of ids, ``(batch,)``, as soon as it is written.
 
     Returns:
         The prompts as given and the new ids, ``(batch, length + new)``. The id of an image is never written.
@@ -90,6 +92,8 @@ def generate(
         token = choose(logits, temperature, top_k, top_p, generator)
         # A row that has ended goes on unread: what the model gets need not be the padding, whose id may be no word of its vocabulary.
         written.append(token.masked_fill(ended, pad_token_id) if ends else token)
+        if on_token is not None:
+            on_token(written[-1])
         for end in ends:
             ended = ended | (token == end)
         if len(written) == max_new_tokens or (ends and bool(ended.all())):
@@ -156,6 +160,12 @@ def _end_tokens(eos_token_id: Any) -> list[int]:
     if not all(map(_is_whole, ends)):
         raise ValueError(f"eos_token_id must be a token's id or a list of such, got {eos_token_id!r}")
     return ends
+
+
+def end_tokens(model: nn.Module, tokenizer: Any) -> list[int]:
+    """All end tokens that a model's config and its tokenizer have."""
+    known = {*_end_tokens(_setting(model.config, "eos_token_id")), *_end_tokens(tokenizer.eos_token_id)}
+    return sorted(known)
 
 
 def _padding_in_front(ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
