@@ -76,9 +76,9 @@ class CLIP(nn.Module):
             ValueError: another kind of model, an option that is not implemented, a missing, unexpected or wrongly shaped
                 tensor, a damaged file; the message names it.
         """
-        folder = pretrained.resolve(folder)
-        config = config_from_transformers(pretrained.read_config(folder, model_type="clip"), folder)
-        return pretrained.load(cls, config, folder, WEIGHT_NAMES, dtype, device, file_shapes("image_encoder", config.image))
+        with pretrained.opened(folder) as folder:
+            config = config_from_transformers(pretrained.read_config(folder, model_type="clip"), folder)
+            return pretrained.load(cls, config, folder, WEIGHT_NAMES, dtype, device, file_shapes("image_encoder", config.image))
 
     def save_pretrained(self, folder: str | PathLike, tokenizer: Tokenizer | None = None) -> Path:
         """Write a folder that ``CLIPModel`` opens, with equal logits, and ``CLIPImageProcessor``, which prepares pictures alike.

@@ -205,11 +205,11 @@ class LanguageModel(nn.Module):
             ValueError: another kind of model, an option that is not implemented, a missing, unexpected or wrongly shaped
                 tensor, a damaged file; the message names it.
         """
-        folder = pretrained.resolve(folder)
-        config = config_from_transformers(pretrained.read_config(folder, model_type="llama"))
-        return pretrained.load(
-            cls, config, folder, WEIGHT_NAMES, dtype, device, copies={"lm_head.weight": "tokens.weight"} if config.tied else None
-        )
+        with pretrained.opened(folder) as folder:
+            config = config_from_transformers(pretrained.read_config(folder, model_type="llama"))
+            return pretrained.load(
+                cls, config, folder, WEIGHT_NAMES, dtype, device, copies={"lm_head.weight": "tokens.weight"} if config.tied else None
+            )
 
     @classmethod
     def from_gguf(cls, path: str | PathLike, dtype: torch.dtype = torch.float32) -> "LanguageModel":

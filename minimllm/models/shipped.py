@@ -10,8 +10,9 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from minimllm.data.tokenizer import Tokenizer
+from minimllm.weights.folders import reading, whole_folder
 from minimllm.weights.pretrained import read_json
-from minimllm.weights.saving import whole_folder, write_json, write_tensors
+from minimllm.weights.saving import write_json, write_tensors
 
 CHECKPOINTS = Path(__file__).resolve().parents[2] / "assets" / "checkpoints"
 NAMES = ("vit", "clip", "clip_digits", "language_model", "unified", "cross_attention", "llama_vision")
@@ -49,6 +50,12 @@ def load(name: str | PathLike) -> tuple[nn.Module, Tokenizer | None]:
             raise ValueError(f"there is no checkpoint {str(name)!r} and no folder of that name; checkpoints are {', '.join(NAMES)}")
         if not folder.is_dir():
             raise ValueError(f"the checkpoint {str(name)!r} is not in {CHECKPOINTS}; 'make assets' trains it")
+    with reading(folder) as folder:
+        return open_checkpoint(folder)
+
+
+def open_checkpoint(folder: Path) -> tuple[nn.Module, Tokenizer | None]:
+    """The model and the tokenizer of a folder; errors as :func:`load`."""
     values = read_json(folder / "config.json")
     config = config_from_dict(values, folder / "config.json")
     home, model_name = CONFIGS[type(config).__name__]
@@ -82,7 +89,8 @@ def place(name: str | PathLike) -> Path:
 
 def read_card(name: str | PathLike) -> dict[str, Any]:
     """The card of a checkpoint: its recipe, seed, seconds and measured accuracies."""
-    return read_json(place(name) / "card.json")
+    with reading(place(name)) as folder:
+        return read_json(folder / "card.json")
 
 
 def save(folder: str | PathLike, model: nn.Module, tokenizer: Tokenizer | None, card: dict[str, Any]) -> Path:
@@ -95,7 +103,7 @@ def save(folder: str | PathLike, model: nn.Module, tokenizer: Tokenizer | None, 
         card: how the model was made and how good it is; any JSON.
 
     Raises:
-        ValueError: for a model without such a config.
+        ValueError: for a model without such a config, a folder that holds other things.
     """
     folder = Path(folder)
     config = getattr(model, "config", None)

@@ -170,15 +170,15 @@ class UnifiedMLLM(nn.Module):
             ValueError: another kind of model, an option that is not implemented, a missing, unexpected or wrongly shaped
                 tensor, a damaged file; the message names it.
         """
-        folder = pretrained.resolve(folder)
-        values = pretrained.read_config(folder, model_type="llava")
-        config = config_from_transformers(values, folder)
-        image, shapes = config.vision, clip.file_shapes("vision", config.vision)
-        behind = "|".join(["post_layernorm", *(rf"encoder\.layers\.{layer}" for layer in range(config.blocks_used, image.layers))])
-        unused = rf"(model\.)?vision_tower\.(vision_model\.)?({behind})\..*"
-        heads = ("lm_head.weight", "language_model.lm_head.weight") if config.language.tied else ()
-        copies = dict.fromkeys(heads, "language_model.tokens.weight")
-        return pretrained.load(cls, config, folder, WEIGHT_NAMES, dtype, device, shapes, unused, copies)
+        with pretrained.opened(folder) as folder:
+            values = pretrained.read_config(folder, model_type="llava")
+            config = config_from_transformers(values, folder)
+            image, shapes = config.vision, clip.file_shapes("vision", config.vision)
+            behind = "|".join(["post_layernorm", *(rf"encoder\.layers\.{layer}" for layer in range(config.blocks_used, image.layers))])
+            unused = rf"(model\.)?vision_tower\.(vision_model\.)?({behind})\..*"
+            heads = ("lm_head.weight", "language_model.lm_head.weight") if config.language.tied else ()
+            copies = dict.fromkeys(heads, "language_model.tokens.weight")
+            return pretrained.load(cls, config, folder, WEIGHT_NAMES, dtype, device, shapes, unused, copies)
 
     def save_pretrained(
         self, folder: str | PathLike, tokenizer: Tokenizer | None = None, max_shard_size: int | str = saving.SHARD_SIZE

@@ -82,9 +82,9 @@ class ViT(nn.Module):
             ValueError: another kind of model, an option that is not implemented, a missing, unexpected or wrongly shaped
                 tensor, a damaged file; the message names it.
         """
-        folder = pretrained.resolve(folder)
-        config = config_from_transformers(pretrained.read_config(folder, model_type="vit"))
-        return pretrained.load(cls, config, folder, WEIGHT_NAMES, dtype, device, file_shapes(config))
+        with pretrained.opened(folder) as folder:
+            config = config_from_transformers(pretrained.read_config(folder, model_type="vit"))
+            return pretrained.load(cls, config, folder, WEIGHT_NAMES, dtype, device, file_shapes(config))
 
     def save_pretrained(
         self, folder: str | PathLike, image_mean: tuple[float, ...] | None = None, image_std: tuple[float, ...] | None = None

@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import warnings
 from pathlib import Path
 
@@ -14,9 +13,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from minimllm.weights.folders import real, sweep, unfinished
+
 FORMAT = "minimllm training checkpoint, version 1"
 FILE_NAME = re.compile(r"step-(\d{8})\.safetensors")
-UNFINISHED = ".unfinished"  # the folder in which a checkpoint is written before it gets its name
 KEPT = 2  # the newest, and the one before it in case the newest is damaged
 
 
@@ -25,13 +25,13 @@ def save_checkpoint(folder: str | Path, step: int, tensors: dict[str, Tensor], r
 
     The file appears under its name only when it is complete and on the disk, so a process killed at any moment leaves whole checkpoints.
     """
-    path = Path(folder) / f"step-{step:08d}.safetensors"
-    unfinished = path.parent / UNFINISHED / path.name
-    unfinished.parent.mkdir(parents=True, exist_ok=True)
+    folder = real(folder)
+    path = folder / f"step-{step:08d}.safetensors"
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    save_file(tensors, unfinished, metadata={"format": FORMAT, "record": json.dumps(record), "sha256": _digest(tensors)})
-    _flush(unfinished)
-    os.replace(unfinished, path)
+    with unfinished(folder) as hidden:
+        save_file(tensors, hidden / path.name, metadata={"format": FORMAT, "record": json.dumps(record), "sha256": _digest(tensors)})
+        _flush(hidden / path.name)
+        os.replace(hidden / path.name, path)
     if os.name == "posix":  # the new name is in the folder, and the folder has to reach the disk too
         _flush(path.parent)
     tidy(folder)
@@ -41,8 +41,8 @@ def save_checkpoint(folder: str | Path, step: int, tensors: dict[str, Tensor], r
 def tidy(folder: str | Path) -> None:
     """Delete all but the newest checkpoints, and what a killed process left unfinished."""
     for older in _in(Path(folder))[KEPT:]:
-        older.unlink()
-    shutil.rmtree(Path(folder) / UNFINISHED, ignore_errors=True)
+        older.unlink(missing_ok=True)  # another process may have been first
+    sweep(Path(folder))
 
 
 def load_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict]:

@@ -18,6 +18,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from minimllm.weights.folders import reading
+
 # Our name -> the names it may have in a file, the usual one first; {i} is a layer's number, .weight and .bias are carried along.
 WeightNames = Mapping[str, tuple[str, ...]]
 Model = TypeVar("Model", bound=nn.Module)
@@ -48,6 +50,13 @@ def resolve(folder: str | PathLike) -> Path:
         return Path(snapshot_download(str(folder), allow_patterns=["*.json", "model*.safetensors"]))
     except Exception as error:  # the hub library raises many kinds: no network, no such repository, not allowed
         raise ValueError(f"{str(folder)!r} is no folder here, and the hub did not give it: {error}") from error
+
+
+@contextmanager
+def opened(folder: str | PathLike) -> Iterator[Path]:
+    """Where the files of a checkpoint are to be read from, found as by :func:`resolve`; whoever saves to the folder meanwhile waits."""
+    with reading(resolve(folder)) as path:
+        yield path
 
 
 def read_config(folder: Path, model_type: str) -> dict[str, Any]:

@@ -18,9 +18,10 @@ from typing import Any
 from torch import Tensor
 
 from minimllm.weights import gguf_llama, pretrained
+from minimllm.weights.folders import whole_folder
 from minimllm.weights.gguf import GGUFFile
 from minimllm.weights.gguf_tokenizer import tokenizer_values
-from minimllm.weights.saving import whole_folder, write_json, write_tensors
+from minimllm.weights.saving import write_json, write_tensors
 
 CONVERTER = 1  # raised whenever the same source gives another folder; it is a part of the folder's name
 

@@ -4,12 +4,8 @@ The names come from the tables by which the same folders are read; what transfor
 """
 
 import json
-import os
 import re
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -17,36 +13,11 @@ from typing import Any
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from minimllm.weights.folders import whole_folder
 from minimllm.weights.pretrained import WeightNames, file_names
 
-# All that such a folder may hold. A folder with anything else in it was not written by this module, and is not replaced.
-FILES = ("config.json", "generation_config.json", "model.safetensors", "preprocessor_config.json", "processor_config.json")
-FILES += ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
-INDEX, SHARD = "model.safetensors.index.json", re.compile(r"model-\d{5}-of-\d{5}\.safetensors")
+INDEX = "model.safetensors.index.json"
 SHARD_SIZE = "5GB"  # the limit of the Hugging Face hub's own library: a file of such a size can be fetched again if it breaks off
-
-
-@contextmanager
-def whole_folder(folder: str | PathLike) -> Iterator[Path]:
-    """A new folder to be filled; if the block ends well it takes the place of ``folder``, and otherwise nothing has happened."""
-    folder = Path(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        unfinished.chmod(0o755)
-        yield unfinished
-        replaced = unfinished.with_suffix(".replaced")
-        if folder.exists():
-            os.replace(folder, replaced)
-        try:
-            os.replace(unfinished, folder)
-        except OSError:
-            if replaced.exists():
-                os.replace(replaced, folder)
-            raise
-        shutil.rmtree(replaced, ignore_errors=True)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
@@ -77,10 +48,6 @@ def write_weights(folder: Path, tensors: Mapping[str, Tensor], max_shard_size: i
         write_tensors(folder / file, {name: tensors[name] for name in names})
     if split.is_sharded:
         write_json(folder / INDEX, {"metadata": split.metadata, "weight_map": split.tensor_to_filename})
-
-
-def was_written_here(path: Path) -> bool:
-    return path.is_file() and (path.name in (*FILES, INDEX) or SHARD.fullmatch(path.name) is not None)
 
 
 def save(
@@ -120,10 +87,6 @@ def save(
             size that is none.
     """
     folder = Path(folder)
-    others = [] if not folder.is_dir() else sorted(path.name for path in folder.iterdir() if not was_written_here(path))
-    if others or (folder.exists() and not folder.is_dir()):
-        what = f"holds {', '.join(others[:3])}" if others else "is a file"
-        raise ValueError(f"{str(folder)!r} {what}; name a new folder, or one that holds nothing but a saved model")
     parameters = dict(model.named_parameters())
     kinds = sorted({str(parameter.dtype).removeprefix("torch.") for parameter in parameters.values()})
     if len(kinds) > 1 or any(parameter.is_meta for parameter in parameters.values()):

@@ -53,9 +53,7 @@ class LiveCurve(Bar):
         self.picture.close()
         if kind is None:
             names = " and ".join(["loss", *self.history.metrics]).replace("_", " ")
-            figures.show(
-                figures.training_curve(self.history, self.steps), alt=f"Training curve: {names} over {self.steps} training steps"
-            )
+            figures.show(figures.training_curve(self.history, self.steps), alt=f"Training curve: {names} over {self.steps} training steps")
 
 
 class LiveView(ipywidgets.VBox):

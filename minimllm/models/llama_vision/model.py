@@ -158,10 +158,10 @@ class LlamaVision(nn.Module):
             ValueError: another kind of model, an option that is not implemented, a missing, unexpected or wrongly shaped
                 tensor, a damaged file; the message names it.
         """
-        folder = pretrained.resolve(folder)
-        values = pretrained.read_config(folder, model_type="mllama")
-        config = config_from_transformers(values, folder, reference)
-        return pretrained.load(cls, config, folder, weight_names(config), dtype, device, file_shapes(config))
+        with pretrained.opened(folder) as folder:
+            values = pretrained.read_config(folder, model_type="mllama")
+            config = config_from_transformers(values, folder, reference)
+            return pretrained.load(cls, config, folder, weight_names(config), dtype, device, file_shapes(config))
 
     def save_pretrained(
         self,
