@@ -96,6 +96,8 @@ def picture_faults(notebook: NotebookNode) -> list[str]:
         for alt in (alt for text in texts for alt in _Images(text).alts):
             if not (alt or "").strip():
                 faults.append(f"cell {index} has a picture without alternative text")
+            elif alt.startswith("A figure: "):  # what minimllm.figures says for a learner who gives none
+                faults.append(f"cell {index} shows a figure without saying in words what is seen in it: {alt!r}")
             elif alt in alts:
                 faults.append(f"cell {index} repeats another picture's alternative text: {alt!r}")
             alts.append(alt)

@@ -53,5 +53,6 @@ def test_what_is_mentioned_exists(file):
 
 
 def test_what_does_not_exist_is_found():
-    text = "see minimllm/layers/masks.py, minimllm/training.py, `minimllm.layers.masks.causal_mask`, minimllm.masks.causal_mask, minimllm.ViT"
+    text = "see minimllm/layers/masks.py, minimllm/training.py, `minimllm.layers.masks.causal_mask`, minimllm.masks.causal_mask, "
+    text += "minimllm.ViT, assets/recipes/NAME.py"
     assert missing(text) == ["minimllm/training.py", "minimllm.masks.causal_mask"]

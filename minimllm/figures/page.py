@@ -42,17 +42,30 @@ def style() -> Iterator[None]:
         yield
 
 
+class Drawing(Figure):
+    """A figure that a notebook shows where it is a cell's last line, with its titles as the alternative text."""
+
+    def _repr_html_(self) -> str:
+        return image_tag(png(self), titles(self))
+
+
+def titles(figure: Figure) -> str:
+    """What a figure's own titles say of it: the alternative text of a figure that has no better one."""
+    said = [figure.get_suptitle(), *(axes.get_title(loc) for axes in figure.axes for loc in ("left", "center", "right"))]
+    return "A figure: " + (", ".join(" ".join(title.split()) for title in said if title) or "without a title")
+
+
 @style()
 def canvas(width: float, height: float, rows: int = 1, columns: int = 1, **options) -> tuple[Figure, np.ndarray]:
     """An empty figure of ``width`` by ``height`` inches (7.2 fills a notebook's page) and its ``(rows, columns)`` array of axes."""
-    figure = Figure(figsize=(width, height))
+    figure = Drawing(figsize=(width, height))
     return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
 @style()
 def placed(width: float, height: float, *boxes: tuple[float, float, float, float]) -> tuple[Figure, list[Axes]]:
     """An empty figure whose axes lie in ``boxes``, each (left, bottom, width, height) in inches: drawn in half the time, for widgets."""
-    figure = Figure(figsize=(width, height), layout="none")
+    figure = Drawing(figsize=(width, height), layout="none")
     return figure, [figure.add_axes((left / width, bottom / height, w / width, h / height)) for left, bottom, w, h in boxes]
 
 
@@ -100,8 +113,9 @@ def image_tag(data: bytes, alt: str, dpi: int = DPI) -> str:
     return f'<img alt="{html.escape(alt)}" width="{width}" height="{height}" style="max-width:100%;height:auto" src="{source}">'
 
 
-def show(figure: Figure, alt: str) -> None:
-    """Display ``figure`` as an ``<img>`` whose ``alt`` says in words what a reader sees in it, and close it."""
+def show(figure: Figure, alt: str | None = None) -> None:
+    """Display ``figure`` as an ``<img>`` whose ``alt`` says in words what a reader sees in it (``None``: its titles), and close it."""
+    alt = titles(figure) if alt is None else alt
     tag = image_tag(png(figure), alt)
     pyplot.close(figure)
     display({"text/html": tag, "text/plain": "Figure: " + textwrap.shorten(alt, 100, placeholder=" …")}, raw=True)

@@ -37,11 +37,14 @@ def as_array(image: Picture) -> np.ndarray:
 
 def _tiles(image: Picture, patch_size: int) -> np.ndarray:
     array = as_array(image)
-    rows, columns = array.shape[0] // patch_size, array.shape[1] // patch_size
-    if rows == 0 or columns == 0:
-        raise ValueError(f"a picture of {array.shape[0]} × {array.shape[1]} pixels holds no patch of {patch_size} × {patch_size}")
-    whole = array[: rows * patch_size, : columns * patch_size]
-    return whole.reshape(rows, patch_size, columns, patch_size, 3).swapaxes(1, 2)
+    height, width = array.shape[:2]
+    rows, columns = height // max(patch_size, 1), width // max(patch_size, 1)
+    if patch_size < 1 or rows * patch_size != height or columns * patch_size != width:
+        raise ValueError(
+            f"a picture of {height} × {width} pixels is not made of whole patches of {patch_size} × {patch_size}; "
+            "choose a patch_size that divides both sides, or crop or resize the picture first"
+        )
+    return array.reshape(rows, patch_size, columns, patch_size, 3).swapaxes(1, 2)
 
 
 def _bare(axes: Axes) -> None:
@@ -77,7 +80,10 @@ def patch_grid(
     cut: str = "white",
     axes: Axes | None = None,
 ) -> Figure:
-    """The picture cut into its patches by lines of the colour ``cut``; ``numbers`` writes each patch's place; ``highlight`` frames some."""
+    """The picture cut into its patches by lines of the colour ``cut``; ``numbers`` writes each patch's place; ``highlight`` frames some.
+
+    Where more than ten patches lie side by side, there is room for the numbers of the first and the last patch of each row alone.
+    """
     axes = own_axes(axes, 3.6, 3.8)
     tiles = _tiles(image, patch_size)
     rows, columns = tiles.shape[:2]
@@ -88,8 +94,8 @@ def patch_grid(
     axes.vlines(range(1, columns), 0, rows, **line)
     for place in range(rows * columns):
         row, column = divmod(place, columns)
-        if numbers:
-            axes.text(column + 0.5, row + 0.5, str(place), **_label(max(4, min(10, 62 / max(rows, columns)))))
+        if numbers and (max(rows, columns) <= 10 or column in (0, columns - 1)):
+            axes.text(column + 0.5, row + 0.5, str(place), **_label(max(5, min(10, 62 / max(rows, columns)))))
         if place in highlight:
             axes.add_patch(Rectangle((column, row), 1, 1, fill=False, edgecolor=VERMILION, linewidth=3, clip_on=False, zorder=3))
     axes.set(xlim=(0, columns), ylim=(rows, 0))

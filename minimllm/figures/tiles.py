@@ -86,7 +86,12 @@ def tilings(images: Mapping[str, Picture], tile_size: int = 560, *, row: int = 4
         tile_size: side of a tile, in pixels.
         row: how many pictures stand beside each other.
         side, width: of a tile and of the whole, in inches; what is left between the pictures is shared out.
+
+    Raises:
+        ValueError: no pictures, ``row`` or ``side`` not above 0, a ``width`` that the pictures of a row do not fit into.
     """
+    if not images or row < 1 or side <= 0:
+        raise ValueError(f"expected pictures, a row of 1 or more, and a side above 0; got {len(images)} pictures, row {row}, side {side}")
     names, numbers = list(images), {grid: number for number, grid in enumerate(arrangements(), start=1)}
     grids = [choose_arrangement(*_size(image, None), tile_size) for image in images.values()]
     lines = [range(first, min(first + row, len(names))) for first in range(0, len(names), row)]
@@ -96,6 +101,8 @@ def tilings(images: Mapping[str, Picture], tile_size: int = 560, *, row: int = 4
     for line, bottom in zip(lines, np.cumsum(heights[::-1])[::-1], strict=True):
         wide = [max(sizes[place][0], 1.15) for place in line]
         gap = (width - sum(wide)) / len(line)
+        if gap < 0:
+            raise ValueError(f"{len(line)} pictures need {sum(wide):.1f} inches, more than width={width}; choose a smaller row or side")
         for place, left in zip(line, np.cumsum([0, *wide[:-1]]) + gap * np.arange(len(line)), strict=True):
             boxes.append((left + 0.05, bottom - 0.45 - sizes[place][1], *sizes[place]))
     figure, every = placed(width, sum(heights), *boxes)

@@ -24,7 +24,7 @@ class Bar:
 
     def __init__(self, history: History, steps: int, bar: Any = None):
         self.history, self.steps = history, steps
-        self.bar = tqdm(initial=len(history.losses), total=steps, unit="step", desc="training") if bar is None else bar
+        self.bar = tqdm(initial=len(history.losses), total=steps, unit="step", desc="training", smoothing=0) if bar is None else bar
 
     def __enter__(self) -> "Bar":
         return self
@@ -33,11 +33,16 @@ class Bar:
         """One step more: move the bar, and say the means over the last twentieth of the run."""
         window = max(1, self.steps // 20)
         latest = {"loss": self.history.losses, **self.history.metrics}
-        self.bar.set_postfix({name: f"{np.mean(values[-window:]):.3f}" for name, values in latest.items()}, refresh=False)
+        self.say({name: f"{np.mean(values[-window:]):.3f}" for name, values in latest.items()})
         self.bar.update()
 
-    def __exit__(self, *_: object) -> None:
+    def say(self, values: dict[str, str]) -> None:
+        """Show the latest values, by name."""
+        self.bar.set_postfix(values, refresh=False)
+
+    def __exit__(self, *_: object) -> bool:
         self.bar.close()
+        return False
 
 
 class Silent:
@@ -56,7 +61,7 @@ class Silent:
         pass
 
 
-# What shows a run where nothing else is asked for. In a notebook ``minimllm.widgets`` puts its growing curve here; this floor draws nothing.
+# What shows a run where nothing else is asked for; this floor draws nothing, and in a notebook ``minimllm.widgets`` puts its curve here.
 default_view: View = Bar
 
 

@@ -1,5 +1,6 @@
 """A training in a notebook: a bar and a loss curve that grows; at the end a still picture of it."""
 
+import html
 import io
 import time
 from typing import Any
@@ -23,19 +24,22 @@ def in_notebook() -> bool:
 
 
 class LiveCurve(Bar):
-    """Shows a growing ``history`` in a notebook: bar and curve are one widget.
+    """Shows a growing ``history`` in a notebook: bar, latest values and curve are one widget.
 
     Nothing is printed, cleared or replaced in the cell's output, and what the cell keeps has the same form on every machine: a line of
-    text, and the final curve as an ``<img>``.
+    text, and the final curve as an ``<img>``. Interrupting the kernel ends the training, not the cell: the curve stays, and the training
+    returns its history, so that the next cells work on what has been learned so far.
     """
 
     def __init__(self, history: History, steps: int):
         # Every refresh is several messages; a program that runs the lesson reads them when the cell has ended: its queue must not overflow.
-        bar = notebook_tqdm(initial=len(history.losses), total=steps, unit="step", desc="training", display=False, mininterval=1.0)
+        done = len(history.losses)
+        bar = notebook_tqdm(initial=done, total=steps, unit="step", desc="training", display=False, mininterval=1.0, smoothing=0)
         super().__init__(history, steps, bar)
+        self.latest = ipywidgets.HTML()  # beside the bar, long names would leave it no room
         self.picture = ipywidgets.Image(format="png", layout=ipywidgets.Layout(align_self="flex-start", max_width="100%"))
-        self.drawing, self.drawn_at = 0.0, time.perf_counter()
-        display(LiveView(steps, [bar.container, self.picture]))
+        self.drawing, self.drawn_at, self.said_at = 0.0, time.perf_counter(), 0.0
+        display(LiveView(steps, [bar.container, self.latest, self.picture]))
 
     def update(self) -> None:
         """Move the bar, and draw the curve again as often as its share of the time allows."""
@@ -48,12 +52,24 @@ class LiveCurve(Bar):
             self.drawn_at = time.perf_counter()
             self.drawing = self.drawn_at - started
 
-    def __exit__(self, kind: type[BaseException] | None = None, *rest: object) -> None:
+    def say(self, values: dict[str, str]) -> None:
+        """The latest values in a line of their own, once a second as the bar."""
+        if time.perf_counter() - self.said_at < 1.0:
+            return
+        self.said_at = time.perf_counter()
+        self.latest.value = html.escape(", ".join(f"{name.replace('_', ' ')} {value}" for name, value in values.items()))
+
+    def __exit__(self, kind: type[BaseException] | None = None, *rest: object) -> bool:
         super().__exit__(kind, *rest)
         self.picture.close()
-        if kind is None:
+        stopped = kind is not None and issubclass(kind, KeyboardInterrupt)
+        if kind is None or stopped:
+            done = len(self.history.losses)
             names = " and ".join(["loss", *self.history.metrics]).replace("_", " ")
-            figures.show(figures.training_curve(self.history, self.steps), alt=f"Training curve: {names} over {self.steps} training steps")
+            if stopped:
+                print(f"stopped at step {done} of {self.steps}; the model keeps what it has learned")
+            figures.show(figures.training_curve(self.history, self.steps), alt=f"Training curve: {names} over {done} training steps")
+        return stopped
 
 
 class LiveView(ipywidgets.VBox):

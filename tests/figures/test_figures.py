@@ -72,7 +72,7 @@ def test_show_emits_an_image_with_its_alternative_text_and_a_short_plain_text(mo
     assert file.size == (pytest.approx(width * 1.5, abs=1), pytest.approx(height * 1.5, abs=1))
 
 
-@pytest.mark.parametrize("alt", ["", "  ", None])
+@pytest.mark.parametrize("alt", ["", "  ", 3])
 def test_show_refuses_a_figure_without_alternative_text(alt):
     with unchecked(), pytest.raises(ValueError, match="alternative text"):
         figures.show(DRAWINGS["picture"](), alt)
@@ -123,6 +123,9 @@ def test_patches_are_drawn_in_reading_order():
         (lambda: figures.picture(torch.rand(2, 3, 8, 8)), "one picture of a batch"),
         (lambda: figures.picture(np.zeros((3, 8, 8))), r"\(3, 8, 8\)"),
         (lambda: figures.patch_grid(PICTURE, 48), "24 × 36.*48 × 48"),
+        (lambda: figures.patch_grid(PICTURE, 8), "24 × 36 pixels is not made of whole patches of 8 × 8"),
+        (lambda: figures.patch_sequence(PICTURE, 9), "24 × 36 pixels is not made of whole patches of 9 × 9"),
+        (lambda: figures.patch_grid(PICTURE, 0), "0 × 0"),
         (lambda: figures.matrix(np.zeros(3)), r"\(3,\)"),
         (lambda: figures.confusion_matrix(np.eye(3), ["a", "b"]), "2 names"),
         (lambda: figures.attention_map(PICTURE, np.ones(7)), r"\(7,\)"),
@@ -151,3 +154,27 @@ def test_groups_colour_cells_by_what_they_belong_to():
     figure = figures.matrix([[7, 8], [9, 7]], groups=groups)
     np.testing.assert_array_equal(figure.axes[0].images[0].get_array(), groups)
     assert [text.get_text() for text in figure.axes[0].texts] == ["7", "8", "9", "7"]
+
+
+def test_a_figure_that_is_a_cells_last_line_is_seen_with_its_titles_as_text():
+    figure = figures.beside(
+        lambda axes: figures.picture(PICTURE, title="a garden", axes=axes),
+        lambda axes: figures.patch_grid(PICTURE, 12, title="and its <patches>", axes=axes),
+        height=2,
+    )
+    tag = figure._repr_html_()
+    assert tag.startswith('<img alt="A figure: a garden, and its &lt;patches&gt;"') and "base64" in tag
+    assert 'alt="A figure: without a title"' in figures.picture(PICTURE)._repr_html_()
+
+
+def test_show_takes_the_titles_where_a_learner_gives_no_text(monkeypatch):
+    page = Page(monkeypatch)
+    figures.show(figures.picture(PICTURE, title="mine"))
+    assert 'alt="A figure: mine"' in page.bundles[0]["text/html"]
+
+
+def test_where_many_patches_lie_side_by_side_only_the_ends_of_the_rows_have_numbers():
+    few, many = (figures.patch_grid(np.zeros((4, width)), 1, numbers=True).axes[0].texts for width in (10, 11))
+    assert [text.get_text() for text in few] == [str(place) for place in range(40)]
+    assert [text.get_text() for text in many] == ["0", "10", "11", "21", "22", "32", "33", "43"]
+    assert all(text.get_fontsize() >= 5 for text in many)

@@ -114,3 +114,17 @@ def test_features_are_coloured_by_their_state_and_numbered():
     assert [label.get_text() for label in axes.get_legend().get_texts()] == ["output", "third", "seventh"]
     with pytest.raises(ValueError, match="of 1 states"):
         figures.feature_order([0, 1], [0, 0], ["output"])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [(dict(row=0), "row 0"), (dict(side=0.0), "side 0.0"), (dict(side=3.0), "width=7.2"), (dict(width=1.0), "width=1.0")],
+)
+def test_tilings_that_have_no_room_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        figures.tilings({"wide": torch.rand(3, 20, 90), "tall": torch.rand(3, 90, 20)}, 56, **options)
+
+
+def test_tilings_of_nothing_are_refused():
+    with pytest.raises(ValueError, match="0 pictures"):
+        figures.tilings({})

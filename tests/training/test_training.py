@@ -17,6 +17,7 @@ from support import unchecked
 from tiny_run import TinyModel, config, make_batch, run, same
 from torch import nn
 
+from minimllm import figures
 from minimllm.figures import smoothed, training_curve
 from minimllm.training import (
     History,
@@ -32,6 +33,7 @@ from minimllm.training import (
     train,
 )
 from minimllm.training.checkpoints import latest_checkpoint, load_checkpoint, save_checkpoint
+from minimllm.widgets import training as live
 
 DEVICES = ["cpu"] + ["cuda"] * torch.cuda.is_available() + ["mps"] * torch.backends.mps.is_available()
 
@@ -477,3 +479,29 @@ slow = lambda step: (time.sleep(0.12), make_batch(step))[1]"""
         assert 'alt="Training curve: loss and accuracy over 12 training steps"' in still["text/html"] and "base64" in still["text/html"]
     first, second = ([output.data["text/plain"] for output in cell.outputs] for cell in notebook.cells[1:3])
     assert first == second
+
+
+def test_an_interrupted_training_in_a_notebook_keeps_what_it_has(monkeypatch, capsys):
+    shown = []
+    monkeypatch.setattr(live, "display", lambda *_, **__: None)
+    monkeypatch.setattr(figures, "show", lambda figure, alt: shown.append((figure, alt)))
+
+    def interrupted(step):
+        if step == 5:
+            raise KeyboardInterrupt
+        return make_batch(step)
+
+    model = TinyModel()
+    history = train(model, interrupted, classification_loss, config(), progress=live.LiveCurve)
+    assert len(history.losses) == 5 and not model.training
+    assert "stopped at step 5 of 12" in capsys.readouterr().out
+    (figure, alt), = shown
+    assert "over 5 training steps" in alt and len(figure.axes[0].lines[0].get_xdata()) == 5
+    with pytest.raises(KeyboardInterrupt):  # a program ends, and does not take half a training for a whole one
+        train(TinyModel(), interrupted, classification_loss, config(), progress=False)
+
+
+def test_other_errors_end_a_training_in_a_notebook(monkeypatch):
+    monkeypatch.setattr(live, "display", lambda *_, **__: None)
+    with pytest.raises(ZeroDivisionError):
+        train(TinyModel(), lambda step: 1 / 0, classification_loss, config(), progress=live.LiveCurve)
