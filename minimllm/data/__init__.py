@@ -1,0 +1,1 @@
+"""What models are shown: the generated world, digits, photographs, words and their ids, and how a picture becomes a tensor."""

@@ -1,0 +1,1 @@
+"""What every model is made of: patches, attention and its masks, norms, rotary positions, blocks."""
