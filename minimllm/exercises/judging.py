@@ -1,13 +1,15 @@
 """Judging a learner's function: unsolved, right, a known mistake, or something else that can be put into words."""
 
 import copy
+import dis
 import inspect
 import linecache
 import traceback
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
 from . import symptoms
@@ -18,15 +20,23 @@ from .symptoms import same
 class Mistake:
     """A mistake that people make: a function that makes it, and the hint that helps who made it.
 
+    A wrong function asks for what it needs by the names of its parameters: arguments of the exercise, by the names that the reference has
+    for them; ``right``, what the reference gives for them; ``again``, the reference itself, to be called with some arguments changed:
+    ``lambda again, text: again(text=text + 1)``. Parameters with a default are its own.
+
     Args:
         function: the wrong function.
         hint: what helps.
-        also: other functions that deserve the same hint: the mistake made in another way, or together with another one.
+        also: other functions that deserve the same hint, by name: the mistake made in another way, or together with another one.
     """
 
     function: Callable
     hint: str
-    also: Sequence[Callable] = ()
+    also: Mapping[str, Callable] | Sequence[Callable] = field(default_factory=dict)
+
+    def functions(self, name: str) -> dict[str, Callable]:
+        """All wrong functions of this hint by name; ``name`` is that of the mistake in its table."""
+        return {name: self.function, **self.also}
 
 
 @dataclass(frozen=True)
@@ -36,16 +46,44 @@ class Exercise:
     Args:
         reference: the right function.
         cases: gives the arguments to try, each a tuple. Between them they must tell every mistake from the reference.
-        mistakes: the known wrong functions with their hints.
+        mistakes: the known wrong functions with their hints, by name.
         afterthought: something to think of, for who has solved it.
         batched: which arguments have a batch as their first dimension, to notice a function that is right only for a single sample.
+        learning: which arguments a gradient flows back to; a right result with a wrong gradient is then not right.
     """
 
     reference: Callable
     cases: Callable[[], Sequence[tuple]]
-    mistakes: Sequence[Mistake]
+    mistakes: Mapping[str, Mistake] | Sequence[Mistake]
     afterthought: str
     batched: Sequence[int] = ()
+    learning: Sequence[int] = ()
+
+    def __post_init__(self):  # TRANSITION
+        if not isinstance(self.mistakes, Mapping):
+            object.__setattr__(self, "mistakes", {mistake.function.__name__: mistake for mistake in self.mistakes})
+        for mistake in self.mistakes.values():
+            if not isinstance(mistake.also, Mapping):
+                object.__setattr__(mistake, "also", {wrong.__name__: wrong for wrong in mistake.also})
+
+    @property
+    def names(self) -> list[str]:
+        """What the arguments are called."""
+        return list(inspect.signature(self.reference).parameters)
+
+    def solution(self, wrong: Callable) -> Callable:
+        """A wrong function of the table as a learner would have written it: to be called with the arguments of a case."""
+        wanted = [name for name, parameter in inspect.signature(wrong).parameters.items() if parameter.default is parameter.empty]
+
+        def function(*arguments: Any) -> Any:
+            given = dict(zip(self.names, arguments, strict=False))  # the reference may have options of its own
+
+            def again(**changed: Any) -> Any:
+                return self.reference(**given | changed)
+
+            return wrong(**{name: again if name == "again" else again() if name == "right" else given[name] for name in wanted})
+
+        return function
 
 
 @dataclass(frozen=True)
@@ -57,18 +95,33 @@ class Verdict:
 
 
 class _Attempt:
-    """The learner's function on one case: what it gave or raised, and whether it left its arguments alone."""
+    """A function on one case: what it gave or raised, the gradients of its result, and whether it left its arguments alone."""
 
-    def __init__(self, function: Callable, arguments: tuple):
+    def __init__(self, function: Callable, arguments: tuple, learning: Sequence[int] = ()):
         given = copy.deepcopy(arguments)
         self.result: Any = None
         self.error: Exception | None = None
+        self.gradients: tuple[Tensor | None, ...] = ()
         try:
+            leaves = {place: given[place].requires_grad_() for place in learning}
+            given = tuple(leaves[place].clone() if place in leaves else value for place, value in enumerate(given))
             self.result = function(*given)
+            if leaves and isinstance(self.result, Tensor) and self.result.requires_grad:
+                weights = torch.randn(self.result.shape, generator=torch.Generator().manual_seed(0))
+                self.gradients = torch.autograd.grad(self.result, list(leaves.values()), weights, allow_unused=True)
         except Exception as error:
             self.error = error
         self.changed = [place for place, (before, after) in enumerate(zip(arguments, given, strict=True)) if not same(before, after)]
-        self.unsolved = isinstance(self.error, NotImplementedError) or (self.error is None and (self.result is None or self.result is ...))
+        self.unsolved = isinstance(self.error, NotImplementedError) or (self.error is None and _is_left_open(function, self.result))
+
+
+def _is_left_open(function: Callable, result: Any) -> bool:
+    """Whether a function without an error is still a stub: ``...`` came back, or nothing did and its body does nothing either."""
+    if result is not None:
+        return result is ...
+    idle = {"RESUME", "NOP", "CACHE", "COPY_FREE_VARS", "LOAD_CONST", "POP_TOP", "RETURN_CONST", "RETURN_VALUE"}
+    code = getattr(function, "__code__", None)
+    return code is not None and all(instruction.opname in idle for instruction in dis.get_instructions(code))
 
 
 def judge(exercise: Exercise, function: Callable) -> Verdict:
@@ -76,29 +129,23 @@ def judge(exercise: Exercise, function: Callable) -> Verdict:
     if not callable(function):
         return Verdict("wrong", f"expected a function, got {type(function).__name__}: pass the function itself, without calling it.")
     cases = list(exercise.cases())
-    attempts = [_Attempt(function, case) for case in cases]
+    attempts = [_Attempt(function, case, exercise.learning) for case in cases]
     if all(attempt.unsolved for attempt in attempts):
         return Verdict("unsolved", "not solved yet. The lesson goes on without it; come back when you like.")
-    names = inspect.signature(exercise.reference).parameters
-    expected = [_Attempt(exercise.reference, case) for case in cases]
-    if _alike(attempts, expected):
+    expected = [_Attempt(exercise.reference, case, exercise.learning) for case in cases]
+    right = _alike(attempts, expected)
+    if right and _alike(attempts, expected, gradients=True):
         return _judge_manners(exercise, function, cases, attempts)
-    for mistake in exercise.mistakes:
-        for wrong in (mistake.function, *mistake.also):
-            if _alike(attempts, (_Attempt(wrong, case) for case in cases)):
+    for name, mistake in exercise.mistakes.items():
+        for wrong in map(exercise.solution, mistake.functions(name).values()):
+            if _alike(attempts, (_Attempt(wrong, case, exercise.learning) for case in cases), gradients=right):
                 return Verdict("mistake", f"not yet. {mistake.hint}")
-    for case, attempt in zip(cases, attempts, strict=True):
-        if attempt.error is not None:
-            return Verdict("wrong", f"not yet. {symptoms.call(names, case)}, your function {_told(attempt.error, function)}")
-    pairs = zip(cases, attempts, expected, strict=True)
-    case, result, right = next((case, mine.result, model.result) for case, mine, model in pairs if not same(mine.result, model.result))
-    symptom = symptoms.describe(result, right)
-    if _right_row_by_row(exercise, function, case, right):
-        symptom += " For each sample alone it is right: somewhere the samples of a batch get mixed, or a batch of one is assumed."
-    return Verdict("wrong", f"not yet. {symptoms.call(names, case)}: {symptom}")
+    return Verdict(
+        "wrong", _told_gradients(exercise, attempts, expected) if right else _told(exercise, function, cases, attempts, expected)
+    )
 
 
-def _alike(attempts: Sequence[_Attempt], others: Iterable[_Attempt]) -> bool:
+def _alike(attempts: Sequence[_Attempt], others: Iterable[_Attempt], gradients: bool = False) -> bool:
     """Whether two functions did the same on every case: equal results, or an error of the same type; and gave a result at least once.
 
     Of ``others`` no more are asked for than it takes to find a difference.
@@ -106,7 +153,12 @@ def _alike(attempts: Sequence[_Attempt], others: Iterable[_Attempt]) -> bool:
     if all(attempt.error for attempt in attempts):
         return False
     pairs = zip(attempts, others, strict=True)
-    return all(type(one.error) is type(other.error) and (one.error is not None or same(one.result, other.result)) for one, other in pairs)
+    return all(
+        type(one.error) is type(other.error)
+        and (one.error is not None or same(one.result, other.result))
+        and (not gradients or same(one.gradients, other.gradients))
+        for one, other in pairs
+    )
 
 
 def _judge_manners(exercise: Exercise, function: Callable, cases: Sequence[tuple], attempts: Sequence[_Attempt]) -> Verdict:
@@ -124,6 +176,33 @@ def _judge_manners(exercise: Exercise, function: Callable, cases: Sequence[tuple
     return Verdict("solved", f"right, on all {len(cases)} cases. {exercise.afterthought}")
 
 
+def _told(
+    exercise: Exercise, function: Callable, cases: Sequence[tuple], attempts: Sequence[_Attempt], expected: Sequence[_Attempt]
+) -> str:
+    """The first error, or what is wrong with the first wrong result."""
+    for case, attempt in zip(cases, attempts, strict=True):
+        if attempt.error is not None:
+            return f"not yet. {symptoms.call(exercise.names, case)}, your function {_told_error(attempt.error, function)}"
+    results = [(mine.result, model.result) for mine, model in zip(attempts, expected, strict=True)]
+    case, (result, right) = next((case, pair) for case, pair in zip(cases, results, strict=True) if not same(*pair))
+    symptom = symptoms.describe(result, right)
+    if symptoms.is_number(right):  # one number alone shows no pattern, those of all cases may
+        symptom += symptoms.pattern(results)
+    if _right_row_by_row(exercise, function, case, right):
+        symptom += " For each sample alone it is right: somewhere the samples of a batch get mixed, or a batch of one is assumed."
+    return f"not yet. {symptoms.call(exercise.names, case)}: {symptom}"
+
+
+def _told_gradients(exercise: Exercise, attempts: Sequence[_Attempt], expected: Sequence[_Attempt]) -> str:
+    mine, model = next(pair for pair in zip(attempts, expected, strict=True) if not same(pair[0].gradients, pair[1].gradients))
+    if not mine.gradients:
+        return "the result is right, but no gradient flows back through it: something is detached, or computed under no_grad."
+    pairs = zip(exercise.learning, mine.gradients, model.gradients, strict=True)
+    place, gradient, right = next((place, one, other) for place, one, other in pairs if not same(one, other))
+    words = "nothing flows back to it." if gradient is None else symptoms.describe(gradient, right)
+    return f"the result is right, but the backward pass is not. The gradient of {exercise.names[place]}: {words}"
+
+
 def _right_row_by_row(exercise: Exercise, function: Callable, case: tuple, right: Any) -> bool:
     if not exercise.batched or not isinstance(right, Tensor) or len(right) < 2:
         return False
@@ -134,7 +213,7 @@ def _right_row_by_row(exercise: Exercise, function: Callable, case: tuple, right
     return True
 
 
-def _told(error: Exception, function: Callable) -> str:
+def _told_error(error: Exception, function: Callable) -> str:
     """The error in words, with the line of the learner's own code where it happened."""
     words = f"stopped with {type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else 'no message'}"
     code = getattr(function, "__code__", None)

@@ -505,8 +505,8 @@ def all_that_says_gate(name: str) -> bool:
 def _without(ending: Callable[[str], bool], name: str, projector: bool = True) -> Callable[[str], bool]:
     """The right answer but for those names in the gated blocks of which ``ending`` is true, and perhaps the projector's."""
 
-    def function(parameter: str) -> bool:
-        return learns(parameter) and not (ending(parameter) if parameter.startswith("cross_blocks.") else not projector)
+    def function(name: str) -> bool:
+        return learns(name) and not (ending(name) if name.startswith("cross_blocks.") else not projector)
 
     return _named(function, name)
 

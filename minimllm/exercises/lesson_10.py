@@ -1,14 +1,19 @@
 """Exercises of lesson 10: how many parameters a config describes, a weight's name in a file, rotary positions as Meta stores them."""
 
 import re
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from einops import rearrange
 from torch import Tensor
 
+from minimllm.inference.generation import next_probabilities
 from minimllm.models.language_model import WEIGHT_NAMES
 from minimllm.models.llama_vision.meta import halves
+from minimllm.weights.gguf import dequantise_q4_1
+from minimllm.weights.gguf_llama import undo_permutation
 from minimllm.weights.pretrained import file_names
 
 from . import Exercise, Mistake
@@ -236,4 +241,247 @@ ROTARY_ROWS = Exercise(
     afterthought="Something to think of: why need the rows of the values, and those of the output's columns, not be moved?",
 )
 
-EXERCISES = {"llama_parameters": LLAMA_PARAMETERS, "name_in_file": NAME_IN_FILE, "rotary_rows": ROTARY_ROWS}
+# ---- a block of four bits ---------------------------------------------------------------------------------------------
+# dequantise_block(block) -> 32 numbers in float32, of a uint8 tensor of 20 bytes, a block of GGUF's type Q4_1: scale and minimum in
+# float16 (the least significant byte first), then 16 bytes with two numbers from 0 to 15 each; scale * number + minimum.
+
+
+def block_cases() -> list[tuple[Tensor]]:
+    generator = torch.Generator().manual_seed(41)
+
+    def case(scale: float, minimum: float) -> tuple[Tensor]:
+        head = torch.tensor([scale, minimum], dtype=torch.float16).view(torch.uint8)
+        return (torch.cat([head, torch.randint(256, (16,), dtype=torch.uint8, generator=generator)]),)
+
+    return [case(0.0312, -0.245), case(1.5, -11.0), case(0.25, 0.75), case(0.0, -0.5)]
+
+
+def dequantise_block(block: Tensor) -> Tensor:
+    return dequantise_q4_1(bytes(block.tolist()))
+
+
+def dequantised(
+    block: Tensor,
+    *,
+    head: Callable[[Tensor], Tensor] = lambda four: four.view(torch.float16),
+    order: Callable[[Tensor, Tensor], Tensor] = lambda low, high: torch.cat([low, high]),
+    number: Callable[[Tensor], Tensor] = lambda number: number.float(),
+    put: Callable[[Tensor, Tensor, Tensor], Tensor] = lambda scale, minimum, number: scale * number + minimum,
+) -> Tensor:
+    """The numbers of a block, with what people get wrong as options."""
+    scale, minimum = head(block[:4].clone()).float()
+    return put(scale, minimum, number(order(block[4:] & 15, block[4:] >> 4)))
+
+
+DEQUANTISE_BLOCK = Exercise(
+    reference=dequantise_block,
+    cases=block_cases,
+    mistakes=dict(
+        neighbours=Mistake(
+            partial(dequantised, order=lambda low, high: torch.stack([low, high], dim=-1).flatten()),
+            "You take both halves of a byte one after the other, as neighbours. The lower halves of all 16 bytes are numbers 0 to 15, the "
+            "upper halves numbers 16 to 31: torch.cat([low, high]).",
+            also=dict(neighbours_high_first=partial(dequantised, order=lambda low, high: torch.stack([high, low], dim=-1).flatten())),
+        ),
+        high_first=Mistake(
+            partial(dequantised, order=lambda low, high: torch.cat([high, low])),
+            "The halves of the bytes are exchanged. The lower four bits (byte & 15) are numbers 0 to 15, the upper four (byte >> 4) "
+            "numbers 16 to 31.",
+        ),
+        not_shifted=Mistake(
+            partial(dequantised, order=lambda low, high: torch.cat([low, high * 16])),
+            "The upper four bits are cut out but not moved down, so they count 16 times as much: byte >> 4.",
+        ),
+        one_number_a_byte=Mistake(
+            partial(dequantised, order=lambda low, high: high * 16 + low),
+            "You take each byte as one number, from 0 to 255. It holds two, of four bits each: byte & 15 and byte >> 4.",
+        ),
+        signed=Mistake(
+            partial(dequantised, number=lambda number: number.float() - 8),
+            "You subtract 8, so that the numbers run from -8 to 7. That is type Q4_0, which has a scale alone; here they run from 0 to 15, "
+            "and the minimum says where they begin.",
+            also=dict(
+                signed_as_in_c=partial(dequantised, number=lambda number: torch.where(number > 7, number.float() - 16, number.float()))
+            ),
+        ),
+        minimum_forgotten=Mistake(
+            partial(dequantised, put=lambda scale, minimum, number: scale * number),
+            "The minimum is missing: without it no number of the block is negative. It is added after the scale has multiplied.",
+        ),
+        minimum_subtracted=Mistake(
+            partial(dequantised, put=lambda scale, minimum, number: scale * number - minimum),
+            "The minimum is subtracted. In Q4_1 it is stored with its own sign, mostly negative, and added.",
+        ),
+        minimum_scaled=Mistake(
+            partial(dequantised, put=lambda scale, minimum, number: scale * (number + minimum)),
+            "The minimum is multiplied by the scale. It is already one of the weights, the smallest: scale * number + minimum.",
+        ),
+        exchanged=Mistake(
+            partial(dequantised, put=lambda scale, minimum, number: minimum * number + scale),
+            "Scale and minimum are exchanged: the scale is in bytes 0 and 1, the minimum in bytes 2 and 3.",
+        ),
+        byte_order=Mistake(
+            partial(dequantised, head=lambda four: four.view(2, 2).flip(1).flatten().view(torch.float16)),
+            "Scale and minimum are read with the most significant byte first, which makes other numbers of them. GGUF writes the least "
+            "significant first ('<' for struct), which is also how tensor.view(torch.float16) reads on today's machines.",
+        ),
+        brain_float=Mistake(
+            partial(dequantised, head=lambda four: four.view(torch.bfloat16)),
+            "Scale and minimum are read as bfloat16. Both types have two bytes, and share them out otherwise: here it is float16.",
+        ),
+        in_half_precision=Mistake(
+            partial(dequantised, put=lambda scale, minimum, number: scale.half() * number.byte() + minimum.half()),
+            "The result is float16. Only scale and minimum are stored so: make them float32 first (.float()), so that nothing is rounded.",
+        ),
+    ),
+    afterthought="Something to think of: 20 bytes for 32 weights are how many bits a weight? And if a block had 64?",
+)
+
+# ---- llama.cpp's order of rows ----------------------------------------------------------------------------------------
+# undo_permutation(rows, heads) -> the rows (heads * head_dim, width) of a query or key projection, in the order of transformers.
+# llama.cpp has neighbours paired, rows 2i and 2i + 1 of a head; transformers the first half of a head with its second half.
+
+
+def permuted_rows() -> list[tuple[Tensor, int]]:
+    generator = torch.Generator().manual_seed(42)
+    return [
+        (torch.randn(heads * head_dim, width, generator=generator), heads) for heads, head_dim, width in ((3, 8, 6), (2, 6, 9), (1, 10, 4))
+    ]
+
+
+UNDO_PERMUTATION = Exercise(
+    reference=undo_permutation,
+    cases=permuted_rows,
+    mistakes=dict(
+        not_moved=Mistake(
+            lambda rows: rows.clone(),
+            "The rows are as before: the model would turn a number together with the wrong partner. (A reshape there and back moves "
+            "nothing; between them, two axes change places.)",
+        ),
+        permuted_once_more=Mistake(
+            lambda rows, heads: rearrange(rows, "(heads two pairs) width -> (heads pairs two) width", heads=heads, two=2),
+            "You permute once more instead of undoing it: this makes neighbours of halves, as llama.cpp's converter did. Here neighbours "
+            "come in: view(heads, head_dim // 2, 2, width), and exchange the two axes in the middle.",
+        ),
+        heads_ignored=Mistake(
+            lambda again, rows: again(heads=1),
+            "The rows are sorted over all heads at once, so that heads get mixed. Sort inside each head.",
+        ),
+        heads_behind=Mistake(
+            lambda rows, heads: rearrange(rows, "(pairs two heads) width -> (two pairs heads) width", heads=heads, two=2),
+            "The heads are blocks of rows, one after another: in the reshape, heads comes first.",
+        ),
+        second_first=Mistake(
+            lambda rows, heads: rearrange(rows.view(-1, 2, rows.shape[1]).flip(1), "(h p) two w -> (h two p) w", h=heads),
+            "The odd rows come first. A pair keeps its order, even before odd, or the angle changes its sign.",
+        ),
+        columns_moved=Mistake(
+            lambda rows: torch.cat([rows[:, 0::2], rows[:, 1::2]], dim=1),
+            "The columns are moved. They are what comes in; the rows are the numbers of queries and keys, which are turned.",
+        ),
+    ),
+    afterthought="Something to think of: why do the rows of the values, and the columns of the output, stay where they are?",
+)
+
+# ---- what the next token is drawn from --------------------------------------------------------------------------------
+# sample(logits, temperature, top_p) -> probabilities (vocab,) of logits (vocab,): the softmax of logits / temperature; of these, from
+# the likeliest down, the fewest that hold top_p together (the one that crosses it included); the others 0, and all scaled to a sum of 1.
+
+
+def logit_cases() -> list[tuple[Tensor, float, float]]:
+    generator = torch.Generator().manual_seed(43)
+    settings = (12, 0.6, 0.9), (30, 1.7, 0.75), (20, 1.0, 0.5), (8, 2.5, 1.0), (6, 0.2, 0.3)
+    return [(2 * torch.randn(size, generator=generator) - 1, temperature, top_p) for size, temperature, top_p in settings]
+
+
+def sample(logits: Tensor, temperature: float, top_p: float) -> Tensor:
+    return next_probabilities(logits[None], temperature, top_p=top_p)[0]
+
+
+def nucleus(
+    probabilities: Tensor,
+    top_p: float,
+    *,
+    keep: Callable[[Tensor, Tensor, float], Tensor] = lambda up_to, own, top_p: up_to - own < top_p,
+    back: Callable[[Tensor, Tensor], Tensor] = lambda kept, order: torch.zeros_like(kept).scatter(0, order, kept),
+    total: float | None = None,
+    descending: bool = True,
+) -> Tensor:
+    """The nucleus of a distribution, with what people get wrong as options."""
+    own, order = probabilities.sort(descending=descending)
+    kept = own * keep(own.cumsum(0), own, top_p)
+    return back(kept / (total or kept.sum()), order)
+
+
+def _sampled(**options) -> Callable:
+    return lambda logits, temperature, top_p: nucleus((logits / temperature).softmax(0), top_p, **options)
+
+
+SAMPLE = Exercise(
+    reference=sample,
+    cases=logit_cases,
+    mistakes=dict(
+        temperature_multiplies=Mistake(
+            lambda again, temperature: again(temperature=1 / temperature),
+            "The temperature multiplies, so that a high one makes the model surer. It divides the logits: a low temperature sharpens.",
+        ),
+        temperature_forgotten=Mistake(
+            lambda again: again(temperature=1.0), "The temperature is not used: divide the logits by it before the softmax."
+        ),
+        probabilities_divided=Mistake(
+            lambda logits, temperature, top_p: nucleus(logits.softmax(0) / temperature, top_p),
+            "The temperature divides the probabilities, which scales all alike. It belongs to the logits, before the softmax.",
+        ),
+        nucleus_forgotten=Mistake(lambda again: again(top_p=1.0), "top_p is not used: every token keeps its share, however unlikely."),
+        cut_too_early=Mistake(
+            _sampled(keep=lambda up_to, own, top_p: up_to <= top_p),
+            "The token that crosses top_p is cut off, so what is left holds less than top_p, and where the likeliest alone holds more, "
+            "nothing is left at all. A token stays while those *before* it hold less: cumsum - probability < top_p.",
+            also=dict(
+                cut_too_early_but_for_the_first=_sampled(
+                    keep=lambda up_to, own, top_p: (up_to <= top_p) | (torch.arange(len(own)) == 0),
+                )
+            ),
+        ),
+        each_against_the_border=Mistake(
+            _sampled(keep=lambda up_to, own, top_p: own >= top_p),
+            "Each probability is compared with top_p by itself. It is their sum, from the likeliest down, that must reach top_p: cumsum.",
+        ),
+        unlikely_kept=Mistake(
+            _sampled(descending=False),
+            "You begin with the least likely tokens, and cut off the likeliest: sort with descending=True.",
+        ),
+        still_sorted=Mistake(
+            _sampled(back=lambda kept, order: kept),
+            "The probabilities are right, and sorted: number i is no longer that of token i. Put each back where it came from: "
+            "result[order] = kept, or scatter.",
+        ),
+        sorted_backwards=Mistake(
+            _sampled(back=lambda kept, order: kept[order]),
+            "The probabilities are put back by kept[order], which sorts once more. order[i] says where the i-th came from: "
+            "result[order] = kept.",
+        ),
+        not_renormalised=Mistake(
+            _sampled(total=1.0), "What is left does not sum to 1: divide by its sum (or take the softmax of the logits that are left)."
+        ),
+        nucleus_before_temperature=Mistake(
+            lambda logits, temperature, top_p: (nucleus(logits.softmax(0), top_p).log() / temperature).softmax(0),
+            "The nucleus is chosen before the temperature has acted. First logits / temperature and the softmax; top_p counts those "
+            "probabilities.",
+        ),
+        zero_for_minus_infinity=Mistake(
+            lambda logits, temperature, right: (logits / temperature).masked_fill(right == 0, 0.0).softmax(0),
+            "The logits of the others are set to 0, a logit like any other. Set them to float('-inf'), or their probabilities to 0.",
+        ),
+    ),
+    afterthought="Something to think of: which of the two, temperature or top_p, can keep the model from ever saying a certain word?",
+)
+
+EXERCISES = {
+    "llama_parameters": LLAMA_PARAMETERS,
+    "name_in_file": NAME_IN_FILE,
+    "rotary_rows": ROTARY_ROWS,
+    "dequantise_block": DEQUANTISE_BLOCK,
+    "undo_permutation": UNDO_PERMUTATION,
+    "sample": SAMPLE,
+}

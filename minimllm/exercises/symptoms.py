@@ -1,6 +1,6 @@
 """What is wrong with a result, in words."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -92,21 +92,68 @@ def _shape(result: Tensor, right: Tensor) -> str:
 
 
 def _values(result: Tensor, right: Tensor) -> str:
+    if right.dtype == torch.bool:
+        return _truths(result, right)
     one, other = result.detach().double(), right.detach().double()
     close = torch.isclose(one, other, rtol=1e-4, atol=1e-5)
     wrong = (~close).nonzero()
+    if is_number(right):
+        return f"it returned {one.item():.4g}, expected {other.item():.4g}."
     first = tuple(wrong[0].tolist())
     words = f"the shape is right, but {len(wrong)} of {close.numel()} numbers are not; the first is at {first}: "
-    words += f"{one[first].item():.4g} instead of {other[first].item():.4g}."
-    if torch.allclose(one.flatten().sort().values, other.flatten().sort().values, rtol=1e-4, atol=1e-5):
-        words += " All the right numbers are there, in the wrong places: look at the order of the dimensions before the last reshape."
-    else:
-        ratio = (one / other)[other.abs() > 1e-6]
-        if len(ratio) and torch.allclose(ratio, ratio[0].expand_as(ratio), rtol=1e-3) and abs(ratio[0].item()) > 1e-6:
-            words += f" Everything is {ratio[0].item():.4g} times the right number: a scale is missing or too much."
-        elif torch.allclose(one - other, (one - other).flatten()[0].expand_as(one), rtol=1e-3, atol=1e-6):
-            words += " Everything is off by the same amount: something is added that should not be, or missing."
-    return words
+    return words + f"{one[first].item():.4g} instead of {other[first].item():.4g}." + pattern([(one, other)])
+
+
+def _truths(result: Tensor, right: Tensor) -> str:
+    """Of a mask: where it allows too much, and where too little."""
+    told = []
+    for wrong, words in ((result & ~right, "True where it should be False"), (right & ~result, "False where it should be True")):
+        if wrong.any():
+            places = f"{int(wrong.sum())} of {wrong.numel()} places are" if wrong.sum() > 1 else f"one of {wrong.numel()} places is"
+            told.append(f"{places} {words}, the first at {tuple(wrong.nonzero()[0].tolist())}")
+    return "the shape is right, but " + ", and ".join(told) + "."
+
+
+def is_number(value: Any) -> bool:
+    """Whether a result is a single number, as a tensor or otherwise; a truth value is none."""
+    return type(value) in (int, float) or (isinstance(value, Tensor) and value.ndim == 0 and value.dtype != torch.bool)
+
+
+def pattern(results: Sequence[tuple[Any, Any]]) -> str:
+    """What all numbers of the results have in common with the right ones, ``(result, right)`` each, in words; empty if nothing.
+
+    One number is always a multiple of another, and off by some amount. So a pattern needs two right numbers that differ; and zeros are not
+    left out: a multiple of 0 is 0.
+    """
+    if not all(
+        _is_numeric(one) and _is_numeric(other) and torch.numel(torch.as_tensor(one)) == torch.numel(torch.as_tensor(other))
+        for one, other in results
+    ):
+        return ""
+    one, other = (
+        torch.cat([torch.as_tensor(value).detach().double().flatten() for value in values]) for values in zip(*results, strict=True)
+    )
+    finite = one.isfinite() & other.isfinite()
+    if (one[~finite] != other[~finite]).any():
+        return ""
+    one, other = one[finite], other[finite]
+    sizes = {"rtol": 1e-4, "atol": 1e-5}
+    wrong = ~torch.isclose(one, other, **sizes)
+    if len(other[wrong].unique()) > 2 and torch.allclose(one.sort().values, other.sort().values, **sizes):
+        return " All the right numbers are there, in the wrong places: look at the order of the dimensions before the last reshape."
+    if len(other[other.abs() > 1e-6].unique()) > 1:
+        factor = (one @ other / (other @ other)).item()
+        if abs(factor) > 1e-6 and torch.allclose(one, factor * other, rtol=1e-3, atol=1e-6):
+            if abs(factor + 1) < 1e-3:
+                return " Every number has the wrong sign: a minus is missing or too much."
+            return f" Everything is {factor:.4g} times the right number: a scale is missing or too much."
+    if len(other.unique()) > 1 and torch.allclose(one - other, (one - other).mean().expand_as(one), rtol=1e-3, atol=1e-6):
+        return " Everything is off by the same amount: something is added that should not be, or missing."
+    return ""
+
+
+def _is_numeric(value: Any) -> bool:
+    return is_number(value) or (isinstance(value, Tensor) and value.dtype != torch.bool)
 
 
 def advice(error: Exception) -> str:

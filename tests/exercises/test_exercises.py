@@ -17,7 +17,12 @@ from minimllm.models.llama_vision.tiles import arrangements
 
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 EXERCISES = all_exercises()
-MISTAKES = [(name, mistake) for name, exercise in EXERCISES.items() for mistake in exercise.mistakes]
+WRONG = [
+    (name, mistake.hint, wrong_name, wrong)
+    for name, exercise in EXERCISES.items()
+    for mistake_name, mistake in exercise.mistakes.items()
+    for wrong_name, wrong in mistake.functions(mistake_name).items()
+]
 
 
 def numbers() -> list[tuple]:
@@ -27,7 +32,7 @@ def numbers() -> list[tuple]:
 DOUBLING = Exercise(
     reference=lambda values: values * 2,
     cases=numbers,
-    mistakes=[Mistake(lambda values: values**2, "That is squared."), Mistake(lambda values: values[5], "Row 5.")],
+    mistakes={"squared": Mistake(lambda values: values**2, "That is squared."), "row": Mistake(lambda values: values[5], "Row 5.")},
     afterthought="Well done.",
     batched=(0,),
 )
@@ -39,22 +44,13 @@ def test_reference_passes_and_the_exercise_is_complete(name):
     verdict = judge(exercise, exercise.reference)
     assert verdict.status == "solved" and exercise.afterthought in verdict.message
     assert len(exercise.mistakes) >= 3
-    assert len({mistake.hint for mistake in exercise.mistakes}) == len(exercise.mistakes)
+    assert len({mistake.hint for mistake in exercise.mistakes.values()}) == len(exercise.mistakes)
 
 
-@pytest.mark.parametrize("name, mistake", MISTAKES, ids=[f"{name}-{mistake.function.__name__}" for name, mistake in MISTAKES])
-def test_each_mistake_is_rejected_with_its_own_hint(name, mistake):
-    verdict = judge(EXERCISES[name], mistake.function)
-    assert verdict.status == "mistake"
-    assert verdict.message == f"not yet. {mistake.hint}"
-
-
-ALSO = [(name, mistake, wrong) for name, mistake in MISTAKES for wrong in mistake.also]
-
-
-@pytest.mark.parametrize("name, mistake, wrong", ALSO, ids=[f"{name}-{wrong.__name__}" for name, _, wrong in ALSO])
-def test_the_same_mistake_made_in_another_way_gets_the_same_hint(name, mistake, wrong):
-    assert judge(EXERCISES[name], wrong).message == f"not yet. {mistake.hint}"
+@pytest.mark.parametrize("name, hint, wrong_name, wrong", WRONG, ids=[f"{name}-{wrong_name}" for name, _, wrong_name, _ in WRONG])
+def test_each_wrong_solution_is_rejected_with_its_own_hint(name, hint, wrong_name, wrong):
+    verdict = judge(EXERCISES[name], EXERCISES[name].solution(wrong))
+    assert (verdict.status, verdict.message) == ("mistake", f"not yet. {hint}")
 
 
 @pytest.mark.parametrize("name", EXERCISES)
@@ -153,7 +149,7 @@ def test_arguments_are_told_with_their_values_where_these_are_short(name, functi
 
 
 def pair_of(first, second) -> Exercise:
-    return Exercise(lambda values: (values * first, values * second), numbers, [], "")
+    return Exercise(lambda values: (values * first, values * second), numbers, {}, "")
 
 
 def test_of_several_results_only_the_wrong_ones_are_told():
@@ -179,7 +175,7 @@ def test_half_of_the_pairs_is_noticed_where_their_number_is_odd():
 
 
 def test_errors_about_none_say_what_to_ask():
-    exercise = Exercise(lambda values, last: values, lambda: [(torch.ones(2), None), (torch.ones(2), torch.ones(2))], [], "")
+    exercise = Exercise(lambda values, last: values, lambda: [(torch.ones(2), None), (torch.ones(2), torch.ones(2))], {}, "")
     assert "needs a branch of its own" in judge(exercise, lambda values, last: values @ last).message
     assert "`is None` says" in judge(exercise, lambda values, last: values if last else values).message
 
@@ -224,7 +220,7 @@ def test_an_error_names_the_line_of_the_learners_own_code():
 
 def test_arguments_given_to_one_function_do_not_reach_the_next():
     shared = [(torch.ones(2),)]
-    exercise = Exercise(lambda values: values * 2, lambda: shared, [Mistake(lambda values: values * 3, "Tripled.")], "")
+    exercise = Exercise(lambda values: values * 2, lambda: shared, {"tripled": Mistake(lambda values: values * 3, "Tripled.")}, "")
     judge(exercise, in_place)
     assert torch.equal(shared[0][0], torch.ones(2))
 
@@ -252,3 +248,89 @@ def test_the_folded_solutions_pass_their_checks(path):
         exec(code, namespace)
         function = namespace[[node.name for node in ast.parse(code).body if isinstance(node, ast.FunctionDef)][-1]]
         assert judge(EXERCISES[name], function).status == "solved", name
+
+
+def test_the_block_of_the_exercise_is_read_as_the_package_of_the_format_reads_it():
+    from gguf.constants import GGMLQuantizationType
+    from gguf.quants import dequantize
+
+    for (block,) in EXERCISES["dequantise_block"].cases():
+        expected = dequantize(block.numpy(), GGMLQuantizationType.Q4_1)
+        torch.testing.assert_close(EXERCISES["dequantise_block"].reference(block), torch.from_numpy(expected.copy()))
+
+
+def scaled(values, factor):
+    return values.mean() * factor
+
+
+@pytest.mark.parametrize(
+    "function, words",
+    [
+        (lambda values: -values.mean(), "Every number has the wrong sign"),
+        (lambda values: values.mean() * 3, "3 times the right number"),
+        (lambda values: values.mean() + 2, "off by the same amount"),
+    ],
+)
+def test_the_pattern_of_single_numbers_is_that_of_all_cases(function, words):
+    for kind in (lambda value: value, float):
+        exercise = Exercise(lambda values, kind=kind: kind(values.mean()), numbers, {}, "")
+        assert words in judge(exercise, lambda values, kind=kind: kind(function(values))).message
+
+
+def test_a_single_number_is_not_called_a_multiple_of_the_right_one():
+    exercise = Exercise(lambda values: values.mean(), numbers, {}, "")
+    message = judge(exercise, lambda values: values.std()).message
+    assert re.search(r"it returned 1\.\d+, expected 3\.5\.$", message), message
+
+
+MASK = torch.tensor([[True, False, False], [True, True, False]])
+
+
+@pytest.mark.parametrize(
+    "mask, words",
+    [
+        (torch.ones(2, 3, dtype=torch.bool), r"3 of 6 places are True where it should be False, the first at \(0, 1\)\.$"),
+        (torch.zeros(2, 3, dtype=torch.bool), r"3 of 6 places are False where it should be True, the first at \(0, 0\)\.$"),
+        (MASK.flip(1), r"2 of 6 places are True where.*, and 2 of 6 places are False where"),
+        (MASK & (torch.arange(3) < 1), r"one of 6 places is False where it should be True, the first at \(1, 1\)\.$"),
+    ],
+)
+def test_of_a_mask_it_is_said_what_it_allows_and_forbids_wrongly(mask, words):
+    assert re.search(words, judge(Exercise(lambda length: MASK, lambda: [(3,)], {}, ""), lambda length: mask).message)
+
+
+def test_zeros_and_ones_that_allow_too_much_are_no_multiple_of_the_right_ones():
+    for right in (MASK.float(), MASK * torch.tensor([1.0, 2.0, 3.0])):
+        message = judge(
+            Exercise(lambda length, right=right: right, lambda: [(3,)], {}, ""), lambda length, right=right: right + (right == 0)
+        ).message
+        assert "times" not in message and "instead of 0." in message
+
+
+def works_and_returns_nothing(values):
+    values * 2
+
+
+def still_to_be_written(values):
+    """(rows, columns) -> (rows, columns)"""
+
+
+def test_a_forgotten_return_is_not_taken_for_a_stub():
+    verdict = judge(DOUBLING, works_and_returns_nothing)
+    assert verdict.status == "wrong" and "it returned nothing (is a return missing?)" in verdict.message
+    assert judge(DOUBLING, still_to_be_written).status == "unsolved"
+
+
+SQUARING = Exercise(lambda values: values**2, numbers, {}, "", learning=(0,))
+
+
+def test_a_right_result_with_a_wrong_gradient_is_not_right():
+    assert judge(SQUARING, lambda values: values * values).status == "solved"
+    assert "no gradient flows back" in judge(SQUARING, lambda values: values.detach() ** 2).message
+    half = judge(SQUARING, lambda values: values * values.detach()).message
+    assert "The gradient of values:" in half and "0.5 times the right number" in half
+    root = judge(SQUARING, lambda values: values**2 + torch.nan_to_num((values - values).sqrt() * 0)).message
+    assert "The gradient of values: 100% of the numbers are NaN or infinite" in root
+    known = Exercise(SQUARING.reference, numbers, {"detached": Mistake(lambda right: right.detach(), "Detached.")}, "", learning=(0,))
+    assert judge(known, lambda values: values.detach() ** 2).message == "not yet. Detached."
+    assert judge(SQUARING, in_place).message.startswith("not yet. Called with values")
