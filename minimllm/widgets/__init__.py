@@ -5,6 +5,7 @@ should drawing fail, the reader sees the error beside the picture, which is mark
 """
 
 from .asking import MASK_TEXTS, mask_explorer, question_explorer
+from .chatting import Chat, chat
 from .designs import design_explorer
 from .encoders import attention_explorer, patch_explorer
 from .explorer import Explorer, explore
@@ -17,10 +18,12 @@ from .training import LiveCurve
 
 __all__ = [
     "MASK_TEXTS",
+    "Chat",
     "Explorer",
     "LiveCurve",
     "attention_explorer",
     "batch_composer",
+    "chat",
     "design_explorer",
     "explore",
     "gate_explorer",
