@@ -33,7 +33,7 @@ _FLOORS: dict[str, dict[str, str]] = {
     },
     "weights": {
         "gguf": "GGUFFile dequantise_q4_1",
-        "gguf_llama": "undo_permutation",
+        "gguf_llama": "GGUF_NAMES undo_permutation",
         "released": "released",
     },
     "inference": {
@@ -60,7 +60,7 @@ _FLOORS: dict[str, dict[str, str]] = {
         "clip_config": "CLIPConfig clip_vit",
         "clip": "CLIP",
         "language_model_config": "LanguageModelConfig",
-        "language_model": "LanguageModel",
+        "language_model": "LLAMA_NAMES LanguageModel",
         "projector": "Projector splice",
         "unified_config": "UnifiedConfig",
         "unified": "UnifiedMLLM",

@@ -10,7 +10,7 @@ from einops import rearrange
 from torch import Tensor
 
 from minimllm.inference.generation import next_probabilities
-from minimllm.models.language_model import WEIGHT_NAMES
+from minimllm.models.language_model import LLAMA_NAMES
 from minimllm.models.llama_vision.meta import halves
 from minimllm.weights.gguf import dequantise_q4_1
 from minimllm.weights.gguf_llama import undo_permutation
@@ -129,7 +129,7 @@ LLAMA_PARAMETERS = Exercise(
 
 # ---- the name of a weight in a file -----------------------------------------------------------------------------------
 
-TABLE = {name: templates[0] for name, templates in WEIGHT_NAMES.items()}
+TABLE = {name: templates[0] for name, templates in LLAMA_NAMES.items()}
 
 
 def name_cases() -> list[tuple[str, dict[str, str]]]:

@@ -208,7 +208,7 @@ class LanguageModel(nn.Module):
         with pretrained.opened(folder) as folder:
             config = config_from_transformers(pretrained.read_config(folder, model_type="llama"))
             return pretrained.load(
-                cls, config, folder, WEIGHT_NAMES, dtype, device, copies={"lm_head.weight": "tokens.weight"} if config.tied else None
+                cls, config, folder, LLAMA_NAMES, dtype, device, copies={"lm_head.weight": "tokens.weight"} if config.tied else None
             )
 
     @classmethod
@@ -225,7 +225,7 @@ class LanguageModel(nn.Module):
         """
         file = gguf.GGUFFile(path)
         values, tensors = gguf_llama.read_llama(file)
-        return pretrained.load(cls, config_from_transformers(values), file.path, WEIGHT_NAMES, dtype, tensors=tensors)
+        return pretrained.load(cls, config_from_transformers(values), file.path, LLAMA_NAMES, dtype, tensors=tensors)
 
     def save_pretrained(
         self, folder: str | PathLike, tokenizer: Tokenizer | None = None, max_shard_size: int | str = saving.SHARD_SIZE
@@ -242,7 +242,7 @@ class LanguageModel(nn.Module):
             ValueError: an option that transformers cannot express, by name; and what :func:`~minimllm.weights.saving.save` refuses.
         """
         return saving.save(
-            folder, self, config_to_transformers(self.config), WEIGHT_NAMES, tokenizer=tokenizer, max_shard_size=max_shard_size
+            folder, self, config_to_transformers(self.config), LLAMA_NAMES, tokenizer=tokenizer, max_shard_size=max_shard_size
         )
 
 
@@ -267,4 +267,4 @@ def decoder_names(ours: str, *theirs: str, head: tuple[str, ...]) -> pretrained.
     return {**table, f"{ours}head": head}
 
 
-WEIGHT_NAMES: pretrained.WeightNames = decoder_names("", "model.", head=("lm_head",))
+LLAMA_NAMES: pretrained.WeightNames = decoder_names("", "model.", head=("lm_head",))

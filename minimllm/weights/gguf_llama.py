@@ -19,7 +19,7 @@ from minimllm.weights import pretrained
 from minimllm.weights.gguf import GGUFFile
 
 # Name in a GGUF file -> name in transformers; {i} is a layer's number.
-NAMES = {
+GGUF_NAMES = {
     "token_embd.weight": "model.embed_tokens.weight",
     "output_norm.weight": "model.norm.weight",
     "output.weight": "lm_head.weight",
@@ -192,7 +192,7 @@ def read_llama(file: GGUFFile) -> tuple[dict[str, Any], Iterator[tuple[str, Tens
 
 
 def renamed(file: GGUFFile, values: dict[str, Any]) -> Iterator[tuple[str, Tensor, Path]]:
-    for template, other in NAMES.items():
+    for template, other in GGUF_NAMES.items():
         if template != "output.weight" or not values["tie_word_embeddings"]:
             for layer in range(values["num_hidden_layers"]) if "{i}" in template else (0,):
                 numbers = file.tensor(template.format(i=layer))
@@ -212,7 +212,7 @@ def shapes(values: dict[str, Any]) -> dict[str, tuple[int, ...]]:
     sizes |= {"token_embd": (values["vocab_size"], dim), "output": (values["vocab_size"], dim)}
     return {
         template.format(i=layer): sizes.get(template.split(".")[-2], (dim,))
-        for template in NAMES
+        for template in GGUF_NAMES
         if template != "output.weight" or not values["tie_word_embeddings"]
         for layer in (range(values["num_hidden_layers"]) if "{i}" in template else (0,))
     }

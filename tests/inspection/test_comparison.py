@@ -58,7 +58,7 @@ def test_every_architecture_is_compared_by_its_own_table(tmp_path):
     assert comparison.first is None and len([layer for layer in comparison.layers if layer.outputs is not None]) > 30
 
     theirs, ours = pair(tmp_path / "llama")
-    comparison = compare_layers(ours, theirs, lambda model: model(ids_of()), names=language_model.WEIGHT_NAMES)
+    comparison = compare_layers(ours, theirs, lambda model: model(ids_of()), names=language_model.LLAMA_NAMES)
     assert comparison.first is None and comparison.layers[0].name == "tokens" and comparison.layers[-1].name == "head"
 
     theirs = transformers_llava(tmp_path / "llava")

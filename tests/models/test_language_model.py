@@ -14,7 +14,7 @@ from minimllm import LanguageModel, LanguageModelConfig, load
 from minimllm.layers import norms
 from minimllm.layers.norms import RMSNorm
 from minimllm.layers.rotary import RotaryScaling, RotaryTable, rotary_angles, rotary_frequencies
-from minimllm.models.language_model import WEIGHT_NAMES
+from minimllm.models.language_model import LLAMA_NAMES
 from minimllm.models.shipped import save
 from minimllm.weights.pretrained import file_names
 
@@ -142,7 +142,7 @@ def test_loss_and_all_gradients_equal_those_of_transformers(tmp_path, variant):
     own.backward()
     assert own.item() == pytest.approx(loss.item(), abs=1e-5)
     for name, parameter in ours.named_parameters():
-        gradient = theirs.get_parameter(file_names(name, WEIGHT_NAMES)[0]).grad
+        gradient = theirs.get_parameter(file_names(name, LLAMA_NAMES)[0]).grad
         assert largest_difference(parameter.grad, gradient) < 1e-4 * gradient.abs().max(), name
 
 

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from minimllm import LanguageModelConfig
-from minimllm.models.language_model import WEIGHT_NAMES, LanguageModel
+from minimllm.models.language_model import LLAMA_NAMES, LanguageModel
 from minimllm.models.language_model_config import config_to_transformers
 from minimllm.weights.pretrained import file_names
 
@@ -40,7 +40,7 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("large")
     config = LanguageModelConfig(8000, dim=1024, layers=7, heads=8, mlp_dim=2816, key_value_heads=8, context_length=64, tied=True)
     with torch.device("meta"):
-        shapes = {file_names(name, WEIGHT_NAMES)[0]: tuple(p.shape) for name, p in LanguageModel(config).named_parameters()}
+        shapes = {file_names(name, LLAMA_NAMES)[0]: tuple(p.shape) for name, p in LanguageModel(config).named_parameters()}
     names, places = sorted(shapes), {}
     for part in (0, 1):
         file = f"model-0000{part + 1}-of-00002.safetensors"
