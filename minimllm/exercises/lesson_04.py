@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from minimllm.data.scenes import compose, render
+from minimllm.data.composing import compose
+from minimllm.data.rendering import render
 from minimllm.inference.transfer import zero_shot
 from minimllm.models.shipped import load
 

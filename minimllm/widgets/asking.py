@@ -10,8 +10,10 @@ import torch
 from matplotlib.figure import Figure
 
 from minimllm import figures
-from minimllm.data.scenes import COLOURS, SHAPES, SIZES, compose, render
+from minimllm.data.composing import compose
+from minimllm.data.rendering import render
 from minimllm.data.tokenizer import Tokenizer
+from minimllm.data.words import COLOURS, SHAPES, SIZES
 from minimllm.inference.answering import answer, prompts
 from minimllm.inspection.recording import Recorder
 from minimllm.layers.masks import causal_mask, same_picture_mask, segment_mask

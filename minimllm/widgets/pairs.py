@@ -9,7 +9,10 @@ import torch
 from matplotlib.figure import Figure
 
 from minimllm import figures
-from minimllm.data.scenes import Scenes, captions, compose, render
+from minimllm.data.captioning import captions
+from minimllm.data.composing import compose
+from minimllm.data.rendering import render
+from minimllm.data.world import Scenes
 from minimllm.figures import Picture
 from minimllm.inference.transfer import zero_shot
 

@@ -18,7 +18,10 @@ from paired import paired, report
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 
 from minimllm import Tokenizer, UnifiedConfig, UnifiedMLLM
-from minimllm.data.scenes import WORDS, captions, sample_questions, scenes
+from minimllm.data.asking import sample_questions
+from minimllm.data.captioning import captions
+from minimllm.data.words import WORDS
+from minimllm.data.world import scenes
 from minimllm.training.packing import Packed, pack, packed_loss
 
 TOKENIZER = Tokenizer.from_words(WORDS)

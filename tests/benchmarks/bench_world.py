@@ -17,7 +17,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 import torch
 
 from minimllm import ViT, ViTConfig, captions, render, scenes
-from minimllm.data.scenes import draw_ahead, sample_questions
+from minimllm.data.asking import sample_questions
 
 TARGETS = {32: 50_000, 48: 40_000, 64: 20_000}
 
@@ -43,29 +43,24 @@ def rates() -> None:
         print(f"  {size:4}  {batch:5}  {batch / both:18,.0f}  {batch / alone:14,.0f}  {both / batch / size**2 * 1e9:10.1f}  {target}")
 
 
-def share(objects: int | tuple[int, int], ahead: int, steps: int = 48, batch: int = 192) -> None:
+def share(objects: int | tuple[int, int], steps: int = 48, batch: int = 192) -> None:
     model = ViT(ViTConfig.tiny(classes=64), seed=0)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
 
-    def draw(n: int, start: int) -> tuple[torch.Tensor, torch.Tensor]:
-        world = scenes(n, 0, "train", objects=objects, start=start)
-        return render(world), world.pair[:, 0]
-
-    make_batch = draw_ahead(draw, batch, ahead)
     drawing, stepping = [], []
     for step in range(steps):
         begin = time.perf_counter()
-        images, pairs = make_batch(step)
+        world = scenes(batch, 0, "train", objects=objects, start=step * batch)
+        images, pairs = render(world), world.pair[:, 0]
         middle = time.perf_counter()
         optimizer.zero_grad()
         torch.nn.functional.cross_entropy(model(images), pairs).backward()
         optimizer.step()
         drawing.append(middle - begin)
         stepping.append(time.perf_counter() - middle)
-    blocks = [sum(drawing[first : first + ahead]) / ahead for first in range(8, steps, ahead)]
-    cost, step_time = statistics.median(blocks) * 1e3, statistics.median(stepping[8:]) * 1e3
+    cost, step_time = statistics.median(drawing[8:]) * 1e3, statistics.median(stepping[8:]) * 1e3
     print(
-        f"  objects {objects!s:7} {ahead} batches at a time: {cost:.2f} ms a batch, training step {step_time:.1f} ms:"
+        f"  objects {objects!s:7} {cost:.2f} ms a batch, training step {step_time:.1f} ms:"
         f" {100 * cost / (cost + step_time):.1f}% of the whole (target <= 3%)"
     )
 
@@ -84,7 +79,6 @@ if __name__ == "__main__":
     rates()
     print("a training step of ViTConfig.tiny at batch 192")
     for objects in (1, (1, 4)):
-        for ahead in (1, 8):
-            share(objects, ahead)
+        share(objects)
     print("texts")
     texts()

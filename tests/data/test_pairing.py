@@ -4,8 +4,10 @@ import pytest
 import torch
 
 from minimllm.data.captioning import DETAILS, captions
+from minimllm.data.composing import join
 from minimllm.data.pairing import described, look_alikes, rearranged
-from minimllm.data.scenes import COLOURS, SHAPES, SIZES, join, pairs_of, places
+from minimllm.data.words import COLOURS, SHAPES, SIZES, places
+from minimllm.data.world import pairs_of
 
 ATTRIBUTES = ("shape", "colour", "size", "cell")
 

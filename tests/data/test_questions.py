@@ -8,8 +8,10 @@ import torch
 from support import unchecked
 
 from minimllm import questions, scenes
-from minimllm.data.scenes import COLOURS, KINDS, SHAPES, SPLITS, compose, held_out_pairs, in_pictures, pair_names, places, sample_questions
-from minimllm.data.words import WORDS, number
+from minimllm.data.asking import KINDS, in_pictures, sample_questions
+from minimllm.data.composing import compose
+from minimllm.data.words import COLOURS, SHAPES, WORDS, number, places
+from minimllm.data.world import SPLITS, held_out_pairs, pair_names
 
 WORLDS = [dict(objects=1), dict(), dict(objects=1, grid=1), dict(objects=(2, 8), grid=3), dict(objects=(5, 30), grid=(6, 8)),
           dict(objects=16, grid=8)]  # fmt: skip

@@ -10,28 +10,12 @@ import torch
 from support import unchecked
 
 from minimllm import captions, questions, render, scenes
-from minimllm.data.rendering import GROUND, NOISE, SMALLEST_CELL, outline_distance
-from minimllm.data.scenes import (
-    COLOURS,
-    DETAILS,
-    PALETTE,
-    SHAPES,
-    SPLITS,
-    changed,
-    compose,
-    draw_ahead,
-    held_out_pairs,
-    in_reading_order,
-    join,
-    pair_names,
-    pairs_of,
-    places,
-    render_canvas,
-    render_differently,
-    spread,
-)
-from minimllm.data.words import WORDS, number
-from minimllm.data.world import JITTER, RADII, ROTATION
+from minimllm.data.captioning import DETAILS
+from minimllm.data.composing import changed, compose, in_reading_order, join, spread
+from minimllm.data.other_rendering import render_differently
+from minimllm.data.rendering import GROUND, NOISE, PALETTE, SMALLEST_CELL, outline_distance, render_canvas
+from minimllm.data.words import COLOURS, SHAPES, WORDS, number, places
+from minimllm.data.world import JITTER, RADII, ROTATION, SPLITS, held_out_pairs, pair_names, pairs_of
 
 WORLDS = [dict(objects=1), dict(), dict(objects=1, grid=1), dict(objects=(2, 8), grid=3), dict(objects=(1, 30), grid=(6, 8))]
 
@@ -78,25 +62,6 @@ def test_nothing_of_a_scene_depends_on_its_batch_or_on_the_threads():
         assert torch.equal(render(batch[row]), pictures[row : row + 1])
         assert questions(batch[row]) == questions(batch)[row : row + 1]
         assert captions(batch[row]) == captions(batch)[row : row + 1]
-
-
-def test_batches_drawn_ahead_are_the_batches():
-    asked = []
-
-    def draw(n, start):
-        asked.append((n, start))
-        world = scenes(n, 5, "train", start=start)
-        return render(world), world.pair
-
-    batch = draw_ahead(draw, size=6, batches=4)
-    for step in (0, 1, 3, 4, 2, 9):
-        world = scenes(6, 5, "train", start=step * 6)
-        images, pair = batch(step)
-        assert torch.equal(images, render(world)) and torch.equal(pair, world.pair)
-    assert asked == [(24, 0), (24, 24), (24, 0), (24, 48)]
-    for size, batches in ((0, 4), (6, 0)):
-        with pytest.raises(ValueError, match="must be 1 or more"):
-            draw_ahead(draw, size, batches)
 
 
 def test_splits_share_neither_scenes_nor_pairs():

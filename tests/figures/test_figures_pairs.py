@@ -6,7 +6,7 @@ import torch
 from matplotlib.figure import Figure
 
 from minimllm import figures
-from minimllm.data.scenes import SHAPES
+from minimllm.data.words import SHAPES
 
 PICTURES = list(torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(0)))
 TEXTS = ["a red star", "a blue ring", "a green cross", "a white heart"]

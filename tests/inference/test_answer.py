@@ -18,7 +18,11 @@ from minimllm import (
     describe_pictures,
     generate,
 )
-from minimllm.data.scenes import WORDS, captions, render, sample_questions, scenes
+from minimllm.data.asking import sample_questions
+from minimllm.data.captioning import captions
+from minimllm.data.rendering import render
+from minimllm.data.words import WORDS
+from minimllm.data.world import scenes
 from minimllm.inference.answering import prompts
 from minimllm.training import TrainingConfig, train
 from minimllm.training.packing import exact_matches, pack, packed_loss

@@ -24,7 +24,11 @@ from minimllm import (
     load,
     picture_bytes,
 )
-from minimllm.data.scenes import WORDS, captions, render, sample_questions, scenes
+from minimllm.data.asking import sample_questions
+from minimllm.data.captioning import captions
+from minimllm.data.rendering import render
+from minimllm.data.words import WORDS
+from minimllm.data.world import scenes
 from minimllm.exercises import lesson_07
 from minimllm.layers.segments import predecessors
 from minimllm.models.cross_attention import read_pictures

@@ -21,7 +21,8 @@ from minimllm import (
     render,
     scenes,
 )
-from minimllm.data.scenes import WORDS, sample_questions
+from minimllm.data.asking import sample_questions
+from minimllm.data.words import WORDS
 from minimllm.training.packing import pack, packed_loss
 
 REFERENCES = ["meta", "transformers"]

@@ -5,7 +5,7 @@ import torch
 
 from minimllm import load, zero_shot
 from minimllm.data.digits import DIGIT_WORDS, digits
-from minimllm.data.scenes import pairs_of
+from minimllm.data.world import pairs_of
 from minimllm.lessons.recipes import load_recipe
 from minimllm.models import shipped
 

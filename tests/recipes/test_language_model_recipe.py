@@ -5,7 +5,7 @@ import torch
 
 from minimllm import answer, captions, load
 from minimllm.data.asking import KINDS, Questions
-from minimllm.data.scenes import held_out_pairs, pair_names
+from minimllm.data.world import held_out_pairs, pair_names
 from minimllm.lessons.recipes import load_recipe, load_results
 from minimllm.models import shipped
 from minimllm.training.packing import ANSWER, CAPTION

@@ -6,7 +6,7 @@ from torchvision.transforms.v2.functional import to_pil_image
 
 from minimllm import answer, captions, generate, load, render
 from minimllm.data.asking import sample_questions
-from minimllm.data.scenes import pairs_of
+from minimllm.data.world import pairs_of
 from minimllm.inference.answering import prompts
 from minimllm.lessons.recipes import load_recipe, load_results
 from minimllm.models import shipped

@@ -5,7 +5,7 @@ import torch
 
 from minimllm import answer, captions, load, render, scenes
 from minimllm.data.asking import KINDS
-from minimllm.data.scenes import pairs_of
+from minimllm.data.world import pairs_of
 from minimllm.lessons.recipes import load_recipe, load_results
 from minimllm.models import shipped
 from minimllm.training.packing import ANSWER, CAPTION

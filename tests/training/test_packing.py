@@ -6,7 +6,10 @@ import torch.nn.functional as F
 from support import largest_difference, randomise, unchecked
 
 from minimllm import LanguageModel, LanguageModelConfig, Tokenizer, UnifiedConfig, UnifiedMLLM
-from minimllm.data.scenes import WORDS, Questions, captions, in_pictures, sample_questions, scenes
+from minimllm.data.asking import Questions, in_pictures, sample_questions
+from minimllm.data.captioning import captions
+from minimllm.data.words import WORDS
+from minimllm.data.world import scenes
 from minimllm.layers.masks import same_picture_mask, segment_mask
 from minimllm.layers.segments import predecessors, segment_positions
 from minimllm.training.packing import ANSWER, CAPTION, Packed, exact_matches, pack, packed_loss, scored_logits

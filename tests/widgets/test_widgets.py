@@ -27,7 +27,7 @@ from minimllm import (
     render,
     widgets,
 )
-from minimllm.data.scenes import compose
+from minimllm.data.composing import compose
 from minimllm.data.words import WORDS
 from minimllm.inference.answering import prompts
 from minimllm.inspection.recording import Recorder
