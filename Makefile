@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help lab test setup lessons bench assets site
+.PHONY: help lab test soak setup lessons bench assets site
 
 # Idle threads of torch give the processor back instead of spinning, so that kernels and tests beside each other do not starve.
 export OMP_WAIT_POLICY = passive
@@ -32,6 +32,9 @@ lab: .venv/.installed ## open the course in JupyterLab, at lesson 01 (more optio
 
 test: .venv/.installed-test ## everything: unit, parity and browser tests, and every lesson executed and compared
 	@$(RUN) -m pytest $(PYTEST_OPTIONS)
+
+soak: .venv/.installed-test ## all malformed pictures and weights, all savings and trainings that are killed; make test has a sample of them
+	@$(RUN) tests/soak
 
 setup: .venv/.installed-test ## make .venv, or bring an existing one up to date, with what the tests and the site need
 

@@ -70,6 +70,8 @@ class GGUFFile:
     def __init__(self, path: str | PathLike):
         self.path = Path(path)
         try:
+            if not self.path.is_file():  # whoever opens a pipe waits for ever
+                raise FileNotFoundError("there is no such file, or it is no ordinary one")
             with open(self.path, "rb") as file:
                 self.data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except (OSError, ValueError) as error:  # an empty file cannot be mapped

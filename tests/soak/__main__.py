@@ -12,12 +12,16 @@ from collections import Counter
 from importlib import import_module
 from pathlib import Path
 
-os.environ |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}  # before torch: threads do not survive forking
+os.environ |= {
+    "OMP_NUM_THREADS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "HF_HUB_OFFLINE": "1",
+}  # before torch: threads do not survive forking
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from soak import pool  # noqa: E402  (after the path)
 
-SUITES = {"pictures": "soak.picture_checks", "folders": "soak.folder_checks", "killing": "soak.killing"}
+SUITES = {"pictures": "soak.picture_checks", "folders": "soak.folder_checks", "gguf": "soak.gguf_checks", "killing": "soak.killing"}
 
 
 def main() -> int:

@@ -137,7 +137,9 @@ def an_absurd_length_of_the_head(rng, folder):
 def absurd_offsets(rng, folder):
     def change(name, entry):
         first, last = entry["data_offsets"]
-        entry["data_offsets"] = rng.choice([[first, last + 4], [first + 4, last], [last, first], [0, last - first], [0, 0], [-4, last], [first, 2**63]])
+        entry["data_offsets"] = rng.choice(
+            [[first, last + 4], [first + 4, last], [last, first], [0, last - first], [0, 0], [-4, last], [first, 2**63]]
+        )
 
     of_a_tensor(rng, weights(rng, folder), change)
 
@@ -146,7 +148,20 @@ def absurd_offsets(rng, folder):
 def absurd_shapes(rng, folder):
     def change(name, entry):
         shape = entry["shape"]
-        choices = [shape[::-1], [*shape, 1], [1, *shape], [], [0], [*shape, 0], [2**62, 4], [2**32, 2**32], [-1, *shape[1:]], [1.5], "shape", None]
+        choices = [
+            shape[::-1],
+            [*shape, 1],
+            [1, *shape],
+            [],
+            [0],
+            [*shape, 0],
+            [2**62, 4],
+            [2**32, 2**32],
+            [-1, *shape[1:]],
+            [1.5],
+            "shape",
+            None,
+        ]
         entry["shape"] = rng.choice([*choices, [shape[0] * shape[-1]] if len(shape) == 2 else [1, 1, *shape]])
 
     of_a_tensor(rng, weights(rng, folder), change)
@@ -155,7 +170,9 @@ def absurd_shapes(rng, folder):
 @kind()
 def absurd_dtypes(rng, folder):
     def change(name, entry):
-        entry["dtype"] = rng.choice(["I32", "U32", "F64", "F16", "BF16", "BOOL", "F8_E4M3", "F8_E5M2", "C64", "F4", "F128", "float32", "", None, 7])
+        entry["dtype"] = rng.choice(
+            ["I32", "U32", "F64", "F16", "BF16", "BOOL", "F8_E4M3", "F8_E5M2", "C64", "F4", "F128", "float32", "", None, 7]
+        )
 
     of_a_tensor(rng, weights(rng, folder), change)
 
@@ -199,7 +216,18 @@ def a_head_of_weights_that_is_something_else(rng, folder):
     name = next(name for name in header if name != "__metadata__")
     doubled = json.dumps(header)[:-1] + ", " + json.dumps({name: header[name]})[1:]
     deep = b'{"__metadata__": ' + b'{"a": ' * 50_000 + b"1" + b"}" * 50_001
-    heads = [b"[]", b"null", b"{}", b"", b"{", b'{"a": 1}', deep, doubled.encode(), json.dumps(header).encode("utf-16"), b"\xef\xbb\xbf" + json.dumps(header).encode()]
+    heads = [
+        b"[]",
+        b"null",
+        b"{}",
+        b"",
+        b"{",
+        b'{"a": 1}',
+        deep,
+        doubled.encode(),
+        json.dumps(header).encode("utf-16"),
+        b"\xef\xbb\xbf" + json.dumps(header).encode(),
+    ]
     heads += [json.dumps({**header, "__metadata__": odd}).encode() for odd in ([], {"a": 1}, {"a": None}, "x", {"format": "tf"})]
     put(path, rng.choice(heads), data)
 
@@ -213,7 +241,14 @@ def weights_with_more_behind_their_end(rng, folder):
 
 @kind()
 def another_kind_of_file_as_weights(rng, folder):
-    contents = [b"\x80\x02}q\0.", b"PK\3\4" + bytes(90), b"GGUF\3\0\0\0" + bytes(40), b"hello", bytes(4096), b"version https://git-lfs.github.com/spec/v1\n"]
+    contents = [
+        b"\x80\x02}q\0.",
+        b"PK\3\4" + bytes(90),
+        b"GGUF\3\0\0\0" + bytes(40),
+        b"hello",
+        bytes(4096),
+        b"version https://git-lfs.github.com/spec/v1\n",
+    ]
     weights(rng, folder).write_bytes(rng.choice(contents))
     return Damage(folder, must="refused")
 
@@ -258,8 +293,26 @@ def an_index_that_leads_elsewhere(rng, folder):
     outside.write_bytes(first.read_bytes())
     (folder / "sub").mkdir()
     (folder / "sub" / "x.safetensors").symlink_to("x.safetensors")
-    names = ["../outside.safetensors", str(outside), "sub/../../outside.safetensors", "..\\outside.safetensors", "C:\\x.safetensors", "", ".", "/"]
-    names += ["sub", "sub/x.safetensors", "nowhere.safetensors", "x\0.safetensors", "a" * 5000 + ".safetensors", "model.bin", INDEX, "//x.safetensors"]
+    names = [
+        "../outside.safetensors",
+        str(outside),
+        "sub/../../outside.safetensors",
+        "..\\outside.safetensors",
+        "C:\\x.safetensors",
+        "",
+        ".",
+        "/",
+    ]
+    names += [
+        "sub",
+        "sub/x.safetensors",
+        "nowhere.safetensors",
+        "x\0.safetensors",
+        "a" * 5000 + ".safetensors",
+        "model.bin",
+        INDEX,
+        "//x.safetensors",
+    ]
     name = rng.choice(names)
 
     def change(index):
@@ -278,7 +331,17 @@ def an_index_that_leads_elsewhere(rng, folder):
 def an_index_of_another_form(rng, folder):
     def change(index):
         tensor = rng.choice(sorted(index["weight_map"]))
-        maps = [None, [], {}, "x", 7, {"a": None}, {**index["weight_map"], tensor: None}, {**index["weight_map"], tensor: [1]}, list(index["weight_map"])]
+        maps = [
+            None,
+            [],
+            {},
+            "x",
+            7,
+            {"a": None},
+            {**index["weight_map"], tensor: None},
+            {**index["weight_map"], tensor: [1]},
+            list(index["weight_map"]),
+        ]
         return rng.choice([{**index, "weight_map": rng.choice(maps)}, {"metadata": {}}, [], None, "x", {**index, "metadata": 5}])
 
     of_the_index(folder, change)
@@ -400,7 +463,24 @@ def an_option_more(rng, folder):
 def another_type_of_model(rng, folder):
     values = json.loads((folder / "config.json").read_text())
     name = "type" if "type" in values else "model_type"
-    kinds = ["vit", "clip", "llama", "llava", "mllama", "bert", "", None, 7, [], "LLAMA", "ViTConfig", "CLIPConfig", "TextConfig", "RotaryScaling", "object"]
+    kinds = [
+        "vit",
+        "clip",
+        "llama",
+        "llava",
+        "mllama",
+        "bert",
+        "",
+        None,
+        7,
+        [],
+        "LLAMA",
+        "ViTConfig",
+        "CLIPConfig",
+        "TextConfig",
+        "RotaryScaling",
+        "object",
+    ]
     values[name] = rng.choice([each for each in kinds if each != values[name]])
     (folder / "config.json").write_text(json.dumps(values))
     return Damage(folder, must="refused")
@@ -411,8 +491,30 @@ def a_config_that_is_no_json(rng, folder):
     path = folder / "config.json"
     text = path.read_text()
     half = text[: rng.randrange(1, len(text) - 2)]
-    texts = ["", " ", "null", "[]", "7", '"x"', "{", "{}", half, text + "}", "{'a': 1}", "// x\n" + text, text.replace(":", "=", 1), "NaN", "[" * 100_000]
-    texts += ['{"a":' * 100_000 + "1" + "}" * 100_000, '{"hidden_size": ' + "9" * 5000 + "}", "9" * 5000, '{"model_type": "\\ud800"}', "\0" + text]
+    texts = [
+        "",
+        " ",
+        "null",
+        "[]",
+        "7",
+        '"x"',
+        "{",
+        "{}",
+        half,
+        text + "}",
+        "{'a': 1}",
+        "// x\n" + text,
+        text.replace(":", "=", 1),
+        "NaN",
+        "[" * 100_000,
+    ]
+    texts += [
+        '{"a":' * 100_000 + "1" + "}" * 100_000,
+        '{"hidden_size": ' + "9" * 5000 + "}",
+        "9" * 5000,
+        '{"model_type": "\\ud800"}',
+        "\0" + text,
+    ]
     path.write_text(rng.choice(texts))
     return Damage(folder, must="refused")
 
@@ -421,7 +523,11 @@ def a_config_that_is_no_json(rng, folder):
 def a_config_in_another_encoding(rng, folder):
     path = folder / "config.json"
     text = path.read_text()
-    path.write_bytes(rng.choice([text.encode("utf-8-sig"), text.encode("utf-16"), text.encode("utf-32"), text.encode() + b"\xff", bytes(8) + text.encode()]))
+    path.write_bytes(
+        rng.choice(
+            [text.encode("utf-8-sig"), text.encode("utf-16"), text.encode("utf-32"), text.encode() + b"\xff", bytes(8) + text.encode()]
+        )
+    )
 
 
 @kind()
@@ -485,7 +591,9 @@ def a_tokenizer_with_damage(rng, folder):
     elif deed == "flip":
         flip(rng, path, 0, path.stat().st_size)
     elif deed == "text":
-        path.write_text(rng.choice(["", "{}", "null", "[" * 100_000, '{"version": "1.0"}', '{"model": {"type": "BPE", "vocab": {}, "merges": []}}']))
+        path.write_text(
+            rng.choice(["", "{}", "null", "[" * 100_000, '{"version": "1.0"}', '{"model": {"type": "BPE", "vocab": {}, "merges": []}}'])
+        )
     elif deed == "missing":
         path.unlink()
     else:

@@ -12,12 +12,13 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-import torch
 from soak.pool import Fault, Log
 from support import randomise
-from tiny_run import TinyModel, config, run as training, same
+from tiny_run import TinyModel, config, same
+from tiny_run import run as training
 from torch import nn
 
 from minimllm import (
@@ -37,7 +38,19 @@ from minimllm.training.optimizers import make_optimizers
 
 COUNT = 100
 STEPS = 25
-EVENTS = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.link", "os.symlink", "os.chmod", "os.scandir", "os.listdir", "fcntl.flock"}
+EVENTS = {
+    "open",
+    "os.mkdir",
+    "os.rename",
+    "os.remove",
+    "os.rmdir",
+    "os.link",
+    "os.symlink",
+    "os.chmod",
+    "os.scandir",
+    "os.listdir",
+    "fcntl.flock",
+}
 
 
 def prepare(folder: Path) -> None:
@@ -202,7 +215,9 @@ def kill_saving(saver: str, place: str, rng: random.Random, folder: Path, log: L
     if error is None and found == "old" and not there:
         raise Fault(f"killed {when}: {found}, where there was none")
     for model, tokenizer, expected in ((new, TOKENIZERS[1], "new"), (old, TOKENIZERS[0], "old")):
-        _, error = log.call(f"saving again, killed {when}", lambda model=model, tokenizer=tokenizer: write(model, tokenizer, path), (Exception,))
+        _, error = log.call(
+            f"saving again, killed {when}", lambda model=model, tokenizer=tokenizer: write(model, tokenizer, path), (Exception,)
+        )
         if error is not None or opened(name, write, path) != expected:
             raise Fault(f"killed {when}: saving again gives {error!r}; the folder holds {held(target)}")
     left = [each for each in (*held(target), *held(target.parent)) if each.startswith(".") or "unfinished" in each or "replaced" in each]
@@ -235,11 +250,10 @@ def held(folder: Path) -> list[str]:
 
 def kill_training(rng: random.Random, folder: Path, log: Log, times: int) -> None:
     log.tell(at="training")
-    whens = []
+    whens: list[str] = []
     for number in range(times):
-        steps = STEPS
-        rehearsal = folder / f"rehearsal{number}"
-        whens.append(killed(lambda: training(folder / "run", steps=steps), rng, lambda where=rehearsal: training(where, steps=steps)))
+        work, rehearsal = (partial(training, folder / name, steps=STEPS) for name in ("run", f"rehearsal{number}"))
+        whens.append(killed(work, rng, rehearsal))
         found, error = log.call(f"latest_checkpoint, killed {whens}", lambda: latest_checkpoint(folder / "run"), (Exception,))
         if error is not None:
             raise Fault(f"killed {whens}: {error}")

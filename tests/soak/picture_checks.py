@@ -41,7 +41,9 @@ DOCUMENTED = (ValueError,)
 def prepare(folder: Path) -> None:
     """Build the models once; the cases are forked from here."""
     global TOKENIZER, CLASSIFIER, MODELS
-    TOKENIZER = Tokenizer.from_texts(["what colour is the star ?", "a red star and a blue ring", *(f"word{number}" for number in range(30))])
+    TOKENIZER = Tokenizer.from_texts(
+        ["what colour is the star ?", "a red star and a blue ring", *(f"word{number}" for number in range(30))]
+    )
     CLASSIFIER = CLIP(CLIPConfig.tiny(TOKENIZER.vocab_size, TOKENIZER.eos_token_id)).eval()
     image = TOKENIZER.image_token_id
     MODELS = {

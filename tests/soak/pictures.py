@@ -113,7 +113,9 @@ def chunk(name: bytes, data: bytes) -> bytes:
 def png(width: int, height: int, depth: int, colour: int, rows: bytes, *more: tuple[bytes, bytes]) -> bytes:
     """A PNG with these rows, whatever its head says."""
     head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + head + b"".join(chunk(*each) for each in more) + chunk(b"IDAT", zlib.compress(rows, 9)) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n" + head + b"".join(chunk(*each) for each in more) + chunk(b"IDAT", zlib.compress(rows, 9)) + chunk(b"IEND", b"")
+    )
 
 
 def written(path: Path, content: bytes, **options: Any) -> Subject:
@@ -228,7 +230,10 @@ def a_tiff_with_absurd_tags(rng, folder):
         (count,) = struct.unpack_from("<H", content, place)
         for _ in range(rng.randint(1, 3)):
             entry = place + 2 + 12 * rng.randrange(count)
-            struct.pack_into(*rng.choice([("<H", content, entry + 2), ("<I", content, entry + 4), ("<I", content, entry + 8)]), rng.choice([0, 1, 2, 5, 4000, 65_535]))
+            struct.pack_into(
+                *rng.choice([("<H", content, entry + 2), ("<I", content, entry + 4), ("<I", content, entry + 8)]),
+                rng.choice([0, 1, 2, 5, 4000, 65_535]),
+            )
         if rng.random() < 0.3:  # the next directory is this one again
             struct.pack_into("<I", content, place + 2 + 12 * count, place)
         return content
@@ -279,16 +284,57 @@ def a_line(rng, folder):
 
 @kind
 def another_kind_of_file(rng, folder):
-    contents = [b"", b"\0", b"hello\n", b'{"a": 1}', b"%PDF-1.7\n%", b"PK\3\4" + bytes(30), b"\x7fELF\2\1\1", b"<svg xmlns='http://www.w3.org/2000/svg'/>"]
-    contents += [b"\0\0\0\x20ftypisom" + bytes(100), b"GGUF\3\0\0\0", struct.pack("<Q", 2) + b"{}", b"\x80\x04\x95", b"8BPS\0\1" + bytes(40)]
-    contents += [b"#!/bin/sh\nrm -rf x\n", b"<html></html>", b"\xd7\xcd\xc6\x9a" + bytes(60), b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n"]
+    contents = [
+        b"",
+        b"\0",
+        b"hello\n",
+        b'{"a": 1}',
+        b"%PDF-1.7\n%",
+        b"PK\3\4" + bytes(30),
+        b"\x7fELF\2\1\1",
+        b"<svg xmlns='http://www.w3.org/2000/svg'/>",
+    ]
+    contents += [
+        b"\0\0\0\x20ftypisom" + bytes(100),
+        b"GGUF\3\0\0\0",
+        struct.pack("<Q", 2) + b"{}",
+        b"\x80\x04\x95",
+        b"8BPS\0\1" + bytes(40),
+    ]
+    contents += [
+        b"#!/bin/sh\nrm -rf x\n",
+        b"<html></html>",
+        b"\xd7\xcd\xc6\x9a" + bytes(60),
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n",
+    ]
     return written(folder / rng.choice(["x.png", "x.jpg", "x.webp"]), rng.choice(contents), must="refused")
 
 
 @kind
 def noise_behind_a_signature(rng, folder):
-    starts = [b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0", b"GIF89a", b"RIFF\xff\xff\xff\xffWEBPVP8 ", b"II*\0", b"MM\0*", b"BM", b"P6 ", b"DDS ", b"8BPS"]
-    starts += [b"\0\0\0\x0cjP  \r\n\x87\n", b"\0\0\1\0", b"icns", b"qoif", b"\x0a\5\1\x08", b"\1\xda", b"SIMPLE", b"", b"\0\0\0\x20ftypavif"]
+    starts = [
+        b"\x89PNG\r\n\x1a\n",
+        b"\xff\xd8\xff\xe0",
+        b"GIF89a",
+        b"RIFF\xff\xff\xff\xffWEBPVP8 ",
+        b"II*\0",
+        b"MM\0*",
+        b"BM",
+        b"P6 ",
+        b"DDS ",
+        b"8BPS",
+    ]
+    starts += [
+        b"\0\0\0\x0cjP  \r\n\x87\n",
+        b"\0\0\1\0",
+        b"icns",
+        b"qoif",
+        b"\x0a\5\1\x08",
+        b"\1\xda",
+        b"SIMPLE",
+        b"",
+        b"\0\0\0\x20ftypavif",
+    ]
     return written(folder / "x.png", rng.choice(starts) + rng.randbytes(rng.choice([0, 3, 50, 4000])))
 
 
@@ -422,7 +468,19 @@ def a_damaged_profile(rng, folder):
 
 @kind
 def a_strange_name(rng, folder):
-    names = ["new\nline.png", "quote'\".png", " .png", "-r.png", "%s{}.png", "é\u0301.png", "..png", "a\tb.png", "\\.png", "$(x).png", "a" * 250 + ".png"]
+    names = [
+        "new\nline.png",
+        "quote'\".png",
+        " .png",
+        "-r.png",
+        "%s{}.png",
+        "é\u0301.png",
+        "..png",
+        "a\tb.png",
+        "\\.png",
+        "$(x).png",
+        "a" * 250 + ".png",
+    ]
     names += [os.fsdecode(b"\xff\xfe.png"), "\U0001f600.png", "con.png", "*.png"]
     return Subject(stored(rng, folder, "RGB", rng.choice(names), format="PNG"))
 
@@ -445,7 +503,14 @@ def a_link_to_a_picture(rng, folder):
 def a_place_without_a_file(rng, folder):
     (folder / "x.png").symlink_to(rng.choice(["x.png", "nowhere.png", "x.png/x.png"]))
     (folder / "file").write_text("")
-    paths = [folder / "x.png", folder / "file" / "x.png", folder / "nowhere" / "x.png", Path("a" * 300 + ".png"), Path("a/" * 3000), Path("x\0.png")]
+    paths = [
+        folder / "x.png",
+        folder / "file" / "x.png",
+        folder / "nowhere" / "x.png",
+        Path("a" * 300 + ".png"),
+        Path("a/" * 3000),
+        Path("x\0.png"),
+    ]
     return Subject(rng.choice(paths), must="refused", missing=True)
 
 

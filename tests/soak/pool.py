@@ -72,7 +72,7 @@ class Log:
 
 
 def run(suite: str, seeds: Iterable[int], work: Callable[[int, Path, Log], None], folder: Path, jobs: int) -> Iterator[Result]:
-    """The result of every seed, as it comes. ``work(seed, folder, log)`` raises a :class:`Fault`; it stands in its folder, which is empty."""
+    """The result of every seed, as it comes. ``work(seed, folder, log)`` raises a :class:`Fault`; it stands in its own empty folder."""
     waiting, running = list(seeds)[::-1], {}
     with selectors.DefaultSelector() as pipes:
         while waiting or running:
