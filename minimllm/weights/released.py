@@ -15,10 +15,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from torch import Tensor
 
 from minimllm.weights import gguf_llama, pretrained
-from minimllm.weights.folders import whole_folder
+from minimllm.weights.folders import FILES, whole_folder
 from minimllm.weights.gguf import GGUFFile
 from minimllm.weights.gguf_tokenizer import tokenizer_values
 from minimllm.weights.saving import write_json, write_tensors
@@ -140,12 +141,11 @@ def made_once(stem: str, fill: Callable[[Path], None]) -> Path:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.parent / f"{stem}.lock"):
             if not complete():
-                abandoned = folder.parent.glob(f".{folder.name}.*")  # by a process that was killed: nobody else is here
-                for path in (*abandoned, *(folder.with_name(f"{stem}-{earlier}") for earlier in range(1, CONVERTER))):
-                    shutil.rmtree(path, ignore_errors=True)
+                for earlier in range(1, CONVERTER):
+                    shutil.rmtree(folder.with_name(f"{stem}-{earlier}"), ignore_errors=True)
                 with whole_folder(folder) as unfinished:
                     fill(unfinished)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:  # the latter where the disk is full
         raise ValueError(
             f"{folder} cannot be written: {error}; set the environment variable MINIMLLM_CACHE to a folder with room for 600 MB"
         ) from error
@@ -174,7 +174,7 @@ def convert_gguf(file: GGUFFile, folder: Path) -> None:
 def copy_float32(snapshot: Path, folder: Path) -> None:
     """Fill a folder from another of transformers' form, its weights in float32."""
     for path in snapshot.iterdir():
-        if path.suffix in (".json", ".jinja") and not path.name.startswith("model."):
+        if FILES.fullmatch(path.name) and path.suffix in (".json", ".jinja") and not path.name.startswith("model."):
             shutil.copyfile(path, folder / path.name)
     values = pretrained.read_json(snapshot / "config.json")
     values.pop("torch_dtype", None)

