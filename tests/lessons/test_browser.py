@@ -18,6 +18,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from minimllm.lessons.server import switch_on
+
 ROOT = Path(__file__).resolve().parents[2]
 LESSON = ROOT / "notebooks" / "01_patches.ipynb"
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
@@ -68,8 +70,10 @@ def lab(tmp_path) -> Iterator[tuple[str, Path]]:
         file = tmp_path / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(setting))
+    switch_on(tmp_path / "environment")
     folders = {"CONFIG_DIR": "config", "DATA_DIR": "data", "RUNTIME_DIR": "runtime"}
     folders = {f"JUPYTER_{key}": str(tmp_path / name) for key, name in folders.items()}
+    folders["JUPYTER_CONFIG_PATH"] = str(tmp_path / "environment" / "etc" / "jupyter")
     folders |= {"JUPYTERLAB_SETTINGS_DIR": str(tmp_path / "settings"), "JUPYTERLAB_WORKSPACES_DIR": str(tmp_path / "workspaces")}
     port = free_port()
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--ip=127.0.0.1", f"--port={port}", "--ServerApp.port_retries=0"]
@@ -181,3 +185,27 @@ def test_slider_whose_picture_does_not_change_would_be_noticed(lab, page):
     page.wait_for_function("handle => handle.getAttribute('aria-valuenow') === '4.0'", arg=handle)
     with pytest.raises(NoChange):
         page.wait_for_function(CHANGED, arg=[handle, before], timeout=2_000)
+
+
+def test_a_saved_notebook_shows_its_widgets_picture_when_it_is_opened_again(lab, page):
+    """Run, save, shut the kernel down, open again: in place of the widget stands its picture, and not that a model was not found."""
+    source = """from minimllm import figures, widgets
+widgets.explore(lambda size: figures.matrix([[size, 2], [3, 4]]), lambda size: f"a matrix that begins with {size}", size=[5, 6, 7])"""
+    kernel = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
+    address, root = lab
+    file = root / "notebooks" / "mine.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)], metadata={"kernelspec": kernel}), file)
+    page.goto(f"{address}/lab/tree/notebooks/mine.ipynb?token={TOKEN}&reset")
+    page.wait_for_selector(".jp-Notebook .jp-Cell")
+    page.wait_for_function(READY)
+    assert page.evaluate(RUN_ALL)
+    page.wait_for_selector(".jp-OutputArea-output .noUi-handle")
+    page.evaluate("() => jupyterapp.commands.execute('docmanager:save').then(() => true)")
+    assert page.locator(".jp-OutputArea-output .noUi-handle").count() == 1, "saving leaves the page alone"
+    assert "widget-view+json" not in file.read_text() and "a matrix that begins with 5" in file.read_text()
+    page.evaluate("() => jupyterapp.commands.execute('kernelmenu:shutdown').then(() => true)")
+    page.goto(f"{address}/lab/tree/notebooks/mine.ipynb?token={TOKEN}&reset")
+    picture = page.locator('.jp-OutputArea-output img[alt="a matrix that begins with 5"]')
+    picture.wait_for()
+    assert "Run this cell to move the controls" in page.locator(".jp-OutputArea-output").inner_text()
+    assert page.get_by_text("model not found").count() == 0 and page.evaluate(BROKEN) == []
