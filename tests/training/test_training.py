@@ -33,6 +33,7 @@ from minimllm.training import (
     train,
 )
 from minimllm.training.checkpoints import latest_checkpoint, load_checkpoint, save_checkpoint
+from minimllm.training.optimizers import Muon, orthogonal
 from minimllm.widgets import training as live
 
 DEVICES = ["cpu"] + ["cuda"] * torch.cuda.is_available() + ["mps"] * torch.backends.mps.is_available()
@@ -147,6 +148,34 @@ def test_each_parameter_has_the_optimizer_and_the_decay_it_should():
         "gate": ("adamw", 0.0, 10.0),
     }
     assert set(make_optimizers(model, config(muon_learning_rate=None))) == {"adamw"}
+
+
+@pytest.mark.parametrize("shape", [(5, 9), (9, 5), (7, 7)])
+def test_muon_is_torchs_but_for_its_precision(shape, monkeypatch):
+    def trained(kind, dtype) -> torch.Tensor:
+        torch.manual_seed(0)
+        weight = nn.Parameter(torch.randn(shape, dtype=torch.float64).to(dtype))
+        optimizer = kind([weight], lr=0.02, weight_decay=0.3, momentum=0.95, adjust_lr_fn="match_rms_adamw")
+        for _ in range(4):
+            weight.grad = torch.randn(shape, dtype=torch.float64).to(dtype)
+            optimizer.step()
+        return weight.detach()
+
+    ours, theirs = trained(Muon, torch.float64), trained(torch.optim.Muon, torch.float64)
+    assert (ours - theirs).abs().max() < 2e-3, "they differ by no more than bfloat16 rounds, in steps of about 0.03"
+    assert (trained(Muon, torch.float32) - ours).abs().max() < 1e-5
+    exact = lambda gradient, coefficients, steps, eps: orthogonal(gradient, coefficients, steps)  # noqa: E731
+    monkeypatch.setattr("torch.optim._muon._zeropower_via_newtonschulz", exact)
+    assert torch.allclose(trained(torch.optim.Muon, torch.float64), ours, rtol=0, atol=1e-12)
+
+
+def test_orthogonal_keeps_the_singular_vectors():
+    left, _, right = torch.linalg.svd(torch.randn(6, 10, dtype=torch.float64), full_matrices=False)
+    matrix = left * torch.tensor([3.0, 2.0, 1.0, 0.5, 0.3, 0.2], dtype=torch.float64) @ right
+    values = left.T @ orthogonal(matrix, (3.4445, -4.7750, 2.0315), 5) @ right.T
+    assert (values - torch.diag(values.diagonal())).abs().max() < 1e-9 and values.diagonal().min() > 0.6 and values.diagonal().max() < 1.3
+    transposed = orthogonal(matrix.T, (3.4445, -4.7750, 2.0315), 5)
+    assert torch.allclose(transposed.T, orthogonal(matrix, (3.4445, -4.7750, 2.0315), 5), rtol=0, atol=1e-12)
 
 
 def test_learning_rate_follows_the_schedule_in_the_loop():
