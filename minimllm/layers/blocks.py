@@ -16,14 +16,24 @@ def quick_gelu(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     return x * torch.sigmoid(1.702 * x)
 
 
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "quick_gelu": quick_gelu, "relu": F.relu}
+def gelu_tanh(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """GELU by its approximation with the hyperbolic tangent (Hendrycks and Gimpel 2016), which SigLIP and SmolVLM use."""
+    return F.gelu(x, approximate="tanh")
+
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": F.gelu,
+    "gelu_pytorch_tanh": gelu_tanh,
+    "quick_gelu": quick_gelu,
+    "relu": F.relu,
+}
 
 
 class MLP(nn.Module):
     """Two linear layers with a nonlinearity between: each token on its own, ``dim -> mlp_dim -> dim``.
 
     Args:
-        activation: ``gelu`` (exact, with the error function: ViT), ``quick_gelu`` (CLIP) or ``relu``.
+        activation: ``gelu`` (exact, with the error function: ViT), ``gelu_pytorch_tanh`` (SigLIP), ``quick_gelu`` (CLIP) or ``relu``.
 
     Raises:
         ValueError: for another activation.

@@ -152,7 +152,7 @@ def vision_to_transformers(image: ViTConfig | ResNetConfig) -> dict[str, Any]:
     """The section ``vision_config``; errors as :func:`config_to_transformers`."""
     if isinstance(image, ResNetConfig):
         raise ValueError("the image encoder is a ResNet, and CLIPModel of transformers can only express a ViT")
-    saving.only(image, "CLIPModel", patch_bias=False, pre_norm=True, query_key_value_bias=True, classes=0)
+    saving.only(image, "CLIPModel", patch_bias=False, pre_norm=True, query_key_value_bias=True, class_token=True, classes=0)
     height, width = image.size
     if height != width:
         raise ValueError(f"the image encoder has image_size = {image.image_size!r}, and CLIPModel of transformers can only express squares")

@@ -72,6 +72,8 @@ class UnifiedConfig:
         rows, columns = self.vision.grid
         if self.merge < 1 or rows % self.merge or columns % self.merge:
             raise ValueError(f"merge must divide the grid of {rows} x {columns} patches, got {self.merge}")
+        if self.keep_class_token and not self.vision.class_token:
+            raise ValueError("the image encoder has no class token that could be kept: use keep_class_token=False")
         if self.merge > 1 and self.keep_class_token:
             raise ValueError("the class token has no neighbours to be merged with: use merge=1 or keep_class_token=False")
 

@@ -22,7 +22,7 @@ def visual_features(
         ValueError: images of another size or number of channels, or of integers.
     """
     x = vision.encode(images)
-    x = x if config.keep_class_token else x[:, 1:]
+    x = x if config.keep_class_token or not config.vision.class_token else x[:, 1:]
     if config.normalise_features:
         x = F.rms_norm(x, x.shape[-1:])
     if config.merge == 1:

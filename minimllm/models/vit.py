@@ -27,8 +27,9 @@ class ViT(nn.Module):
         with torch.random.fork_rng(devices=[]):
             torch.random.default_generator.manual_seed(seed)
             self.patches = PatchEmbedding(config.patch_size, config.channels, config.dim, bias=config.patch_bias)
-            self.class_token = nn.Parameter(torch.empty(config.dim).normal_(std=config.position_std))
-            self.positions = LearnedPositions(config.grid, config.dim, class_token=True, std=config.position_std)
+            if config.class_token:
+                self.class_token = nn.Parameter(torch.empty(config.dim).normal_(std=config.position_std))
+            self.positions = LearnedPositions(config.grid, config.dim, config.class_token, config.position_std)
             self.pre_norm = nn.LayerNorm(config.dim, eps=config.norm_eps) if config.pre_norm else nn.Identity()
             self.blocks = nn.ModuleList(
                 EncoderBlock(config.dim, config.heads, config.mlp_dim, config.activation, config.norm_eps, config.query_key_value_bias)
@@ -40,7 +41,7 @@ class ViT(nn.Module):
     def encode(
         self, images: Float[Tensor, "batch channels height width"], interpolate: bool = False, keep: int | None = None
     ) -> Float[Tensor, "batch tokens dim"]:
-        """All tokens after the final norm, the class token first: ``(batch, 1 + patches, dim)``.
+        """All tokens after the final norm, the class token first, if there is one: ``(batch, 1 + patches, dim)``.
 
         Args:
             images: ``(batch, channels, height, width)`` floats, normalised as in training.
@@ -59,14 +60,20 @@ class ViT(nn.Module):
                 "resize them, or stretch the learned positions with interpolate=True"
             )
         x = self.patches(images)
-        x = torch.cat([self.class_token.expand(len(x), 1, -1), x], dim=1)
+        if self.config.class_token:
+            x = torch.cat([self.class_token.expand(len(x), 1, -1), x], dim=1)
         x = self.pre_norm(self.positions(x, grid=(height // self.config.patch_size, width // self.config.patch_size)))
         for block in self.blocks[:-1]:
             x = block(x)
         return self.norm(self.blocks[-1](x, keep=keep))
 
     def forward(self, images: Float[Tensor, "batch channels height width"], interpolate: bool = False) -> Float[Tensor, "batch classes"]:
-        """``(batch, channels, height, width)`` -> ``(batch, classes)`` logits, read from the class token; errors as :meth:`encode`."""
+        """``(batch, channels, height, width)`` -> ``(batch, classes)`` logits; errors as :meth:`encode`.
+
+        They are read from the class token; without one, from the mean of the patches.
+        """
+        if not self.config.class_token:
+            return self.head(self.encode(images, interpolate).mean(dim=1))
         return self.head(self.encode(images, interpolate, keep=1)[:, 0])
 
     @classmethod

@@ -23,6 +23,7 @@ class ViTConfig:
         query_key_value_bias: biases of the query, key and value projections.
         patch_bias: bias of the patch embedding; CLIP has none.
         pre_norm: a layer norm before the first block, as in CLIP.
+        class_token: a token in front of the patches that stands for the whole image; SigLIP, and so SmolVLM, has none.
         position_std: standard deviation of the positions and the class token at the start.
     """
 
@@ -39,6 +40,7 @@ class ViTConfig:
     query_key_value_bias: bool = True
     patch_bias: bool = True
     pre_norm: bool = False
+    class_token: bool = True
     position_std: float = 0.5
 
     def __post_init__(self):
@@ -91,7 +93,7 @@ class ViTConfig:
 
 def config_to_transformers(config: ViTConfig) -> dict[str, Any]:
     """The values of a ``config.json``; a ``ValueError`` names an option that transformers cannot express."""
-    saving.only(config, "ViTForImageClassification", patch_bias=True, pre_norm=False)
+    saving.only(config, "ViTForImageClassification", patch_bias=True, pre_norm=False, class_token=True)
     return {
         "architectures": ["ViTForImageClassification"],
         "model_type": "vit",

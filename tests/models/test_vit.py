@@ -4,8 +4,8 @@ import pytest
 import timm
 import torch
 from support import largest_difference, randomise, unchecked
+from transformers import SiglipVisionConfig, SiglipVisionModel, ViTForImageClassification
 from transformers import ViTConfig as TheirConfig
-from transformers import ViTForImageClassification
 
 from minimllm import ViT, ViTConfig
 
@@ -30,6 +30,7 @@ VARIANTS = {
     "no query, key, value bias": {"qkv_bias": False},
     "quick gelu": {"hidden_act": "quick_gelu"},
     "relu": {"hidden_act": "relu"},
+    "gelu by tanh": {"hidden_act": "gelu_pytorch_tanh"},
     "a large epsilon": {"layer_norm_eps": 0.1},
     "patches of one pixel": {"image_size": 4, "patch_size": 1},
     "one patch": {"image_size": 4},
@@ -48,6 +49,31 @@ def test_equals_transformers(variant, dtype, tolerance, tmp_path):
     assert ours.norm.weight.dtype == dtype, "the dtype of the files is kept"
     assert largest_difference(ours(images), expected.logits) < tolerance
     assert largest_difference(ours.encode(images), theirs.vit(images).last_hidden_state) < tolerance
+
+
+def test_without_a_class_token_equals_siglip():
+    """The encoder of SigLIP, and of SmolVLM: patches alone, all of them normed at the end."""
+    sizes = dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48, image_size=24, patch_size=8)
+    theirs = randomise(SiglipVisionModel(SiglipVisionConfig(**sizes, vision_use_head=False)), 1).eval()
+    config = ViTConfig(24, 8, dim=32, layers=2, heads=4, mlp_dim=48, classes=3, activation="gelu_pytorch_tanh", class_token=False)
+    ours, parts = ViT(config), {}
+    names = {"layer_norm1": "attention_norm", "layer_norm2": "mlp_norm", "self_attn.out_proj": "attention.output"}
+    names |= {f"self_attn.{short}_proj": f"attention.{long}" for short, long in (("q", "query"), ("k", "key"), ("v", "value"))}
+    names |= {"mlp.fc1": "mlp.up", "mlp.fc2": "mlp.down", "encoder.layers": "blocks", "post_layernorm": "norm"}
+    names |= {"embeddings.patch_embedding": "patches.projection", "embeddings.position_embedding.weight": "positions.table"}
+    for name, tensor in theirs.state_dict().items():
+        name = name.removeprefix("vision_model.")
+        for old, new in names.items():
+            name = name.replace(old, new)
+        parts[name] = tensor.flatten(1) if tensor.ndim == 4 else tensor
+    missing, unexpected = ours.load_state_dict(parts, strict=False)
+    assert not unexpected and set(missing) == {"head.weight", "head.bias"}
+    images = torch.randn(3, 3, 24, 24)
+    assert ours.encode(images).shape == (3, 9, 32)
+    assert largest_difference(ours.encode(images), theirs(images).last_hidden_state) < 1e-5
+    assert largest_difference(ours(images), ours.head(ours.encode(images).mean(1))) < 1e-6
+    with pytest.raises(ValueError, match="class_token = False"):
+        ours.save_pretrained("never written")
 
 
 @pytest.mark.parametrize("size", [(16, 16), (24, 24), (8, 32), (4, 4)])
