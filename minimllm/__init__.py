@@ -26,6 +26,7 @@ _FLOORS: dict[str, dict[str, str]] = {
         "captioning": "captions",
         "asking": "KINDS Questions questions sample_questions",
         "pairing": "described look_alikes rearranged",
+        "things": "THINGS Things render_things things",
         "digits": "DIGIT_WORDS digits",
         "photos": "photo",
         "preprocessing": "normalise preprocess",

@@ -51,11 +51,20 @@ def church(s: Sketch) -> None:
 
 def tent(s: Sketch) -> None:
     wide, peak = s.between(0.9, 1.1), s.between(-0.85, -0.65)
-    s.bar(BROWN, s.stroke((0.0, peak - 0.14), (0.04, peak + 0.1), width=0.07), s.stroke((-0.06, peak - 0.14), (0.0, peak + 0.1), width=0.07))
+    s.bar(
+        BROWN, s.stroke((0.0, peak - 0.14), (0.04, peak + 0.1), width=0.07), s.stroke((-0.06, peak - 0.14), (0.0, peak + 0.1), width=0.07)
+    )
     s.part(s.main, s.polygon((0, peak), (wide, 0.8), (-wide, 0.8)))
     s.mark(s.tone(0.35), s.polygon((0, peak + 0.5), (s.between(0.3, 0.42), 0.8), (-0.36, 0.8)))
     s.mark(s.tone(1.4), *s.where(s.chance(0.5), s.polygon((0, peak + 0.5), (-0.36, 0.8), (-0.55, 0.8))))
-    s.bar(GREY, *s.where(s.chance(0.4), s.stroke((wide * 0.6, 0.2), (wide + 0.25, 0.82), width=0.03), s.stroke((-wide * 0.6, 0.2), (-wide - 0.25, 0.82), width=0.03)))
+    s.bar(
+        GREY,
+        *s.where(
+            s.chance(0.4),
+            s.stroke((wide * 0.6, 0.2), (wide + 0.25, 0.82), width=0.03),
+            s.stroke((-wide * 0.6, 0.2), (-wide - 0.25, 0.82), width=0.03),
+        ),
+    )
 
 
 def tent_ridge(s: Sketch) -> None:

@@ -15,29 +15,39 @@ CUTS = 4
 
 
 def coverage(
-    sides: Float[np.ndarray, "sides 4"], sign: Float[np.ndarray, "sides"], layer: Int[np.ndarray, "sides"], layers: int, size: int
+    sides: Float[np.ndarray, "sides 4"],
+    sign: Float[np.ndarray, "sides"],
+    layer: Int[np.ndarray, "sides"],
+    corner: Int[np.ndarray, "layers 2"],
+    size: int,
 ) -> Float[Tensor, "layers size size"]:
     """The covered share of each pixel, by layer, between 0 and 1.
 
     Args:
         sides: ``(x0, y0, x1, y1)`` of each side of each polygon, in pixels; they may lie outside of the picture.
         sign: 1 or -1, by which the winding of a side counts; where the sum is 1 or more is inside. Polygons of equal winding make a union.
-        layer: which layer a side belongs to, 0 to ``layers - 1``.
-        size: side of the square picture in pixels.
+        layer: which layer a side belongs to.
+        corner: of each layer the top left pixel ``(x, y)`` of the window that is looked at.
+        size: side of the windows in pixels.
     """
+    left, top = corner[layer].T
     x0, y0, x1, y1 = sides.T
     y0, y1 = y0 * CUTS - 0.5, y1 * CUTS - 0.5  # now the cuts are looked at where y is a whole number
-    first, last = (np.clip(np.ceil(y), 0, size * CUTS).astype(np.int64) for y in (np.minimum(y0, y1), np.maximum(y0, y1)))
+    low, high = top * CUTS, (top + size) * CUTS
+    first, last = (np.clip(np.ceil(y), low, high).astype(np.int64) for y in (np.minimum(y0, y1), np.maximum(y0, y1)))
     count = last - first
     slope = (x1 - x0) / np.where(count > 0, y1 - y0, 1)
     weight = np.where(y1 > y0, -sign, sign) / CUTS
 
     cut = np.arange(count.sum()) + np.repeat(first - (count.cumsum() - count), count)
-    x = np.clip(np.repeat(x0 - y0 * slope, count) + cut * np.repeat(slope, count), 0, size)
+    x, edge = np.repeat(x0 - y0 * slope, count) + cut * np.repeat(slope, count), np.repeat(left, count)
+    x = np.clip(x, edge, edge + size)
     pixel = x.astype(np.int64)
     beyond = x - pixel
-    stride = size + 2  # two more, for what is crossed at the right edge
-    place = (np.repeat(layer, count) * size + cut // CUTS) * stride + pixel
+    stride, layers = size + 2, len(corner)  # two more, for what is crossed at the right edge
+    place = (np.repeat(layer * size - top, count) + cut // CUTS) * stride + pixel - edge
     weight = np.repeat(weight, count)
-    steps = np.bincount(np.concatenate([place, place + 1]), np.concatenate([weight * (1 - beyond), weight * beyond]), layers * size * stride)
+    steps = np.bincount(
+        np.concatenate([place, place + 1]), np.concatenate([weight * (1 - beyond), weight * beyond]), layers * size * stride
+    )
     return torch.from_numpy(steps.astype(np.float32)).view(layers, size, stride)[:, :, :size].cumsum(-1).clamp_(0, 1)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt64
 from torch import Tensor
 
 from minimllm.data import chance
@@ -24,7 +24,8 @@ _BLOCK = 1 << 17
 def render_things(things: Things, size: int = 64) -> Float[Tensor, "things 3 size size"]:
     """Draws things as pictures with red, green and blue between 0 and 1.
 
-    The same thing at another size is the same picture, finer or coarser. Picture ``i`` depends on thing ``i`` alone.
+    The same thing at another size is the same picture, finer or coarser. Picture ``i`` depends on thing ``i`` alone, but for
+    rounding errors below 1e-6.
 
     Args:
         things: what to draw, and whose hand draws it.
@@ -51,7 +52,7 @@ def render_things(things: Things, size: int = 64) -> Float[Tensor, "things 3 siz
     return pictures
 
 
-def _sketched(things: Things, keys: Int[np.ndarray, "things"], look: Look) -> Outlines:
+def _sketched(things: Things, keys: UInt64[np.ndarray, "things"], look: Look) -> Outlines:
     """The sides of all polygons of all pictures, in sides of the picture, sorted by picture."""
     luck = chance.uniform(keys, _PROPORTIONS, purpose=11)
     which = things.thing.numpy() * 8 + things.drawing.numpy()
@@ -75,8 +76,9 @@ def _lay(sketches: Outlines, rows: Int[np.ndarray, "block"], pictures: Float[Ten
     starts = np.cumsum([0, *filled])
     slot = starts[depth] + position[mine.layer_row]
 
-    shift = np.tile(corner[mine.layer_row[mine.layer]], 2)
-    covered = coverage(mine.sides * size - shift, mine.sign, slot[mine.layer], int(starts[-1]), window)[:, None]
+    corners = np.empty((len(slot), 2), np.int64)
+    corners[slot] = corner[mine.layer_row]
+    covered = coverage(mine.sides * size, mine.sign, slot[mine.layer], corners, window)[:, None]
     colours = torch.empty(len(covered), 3, 1, 1)
     colours[torch.from_numpy(slot), :, 0, 0] = torch.from_numpy(mine.layer_colour).float()
     windows = [

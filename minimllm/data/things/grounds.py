@@ -2,15 +2,13 @@
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt64
 from torch import Tensor
 
 from minimllm.data import chance
 
 
-def ground_colours(
-    keys: Int[np.ndarray, "n"], ground: Int[np.ndarray, "n"], main: Float[np.ndarray, "n 3"]
-) -> Float[np.ndarray, "n 3"]:
+def ground_colours(keys: UInt64[np.ndarray, "n"], ground: Int[np.ndarray, "n"], main: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:
     """The colour of each ground, far from the thing's; white where the ground is."""
     luck = chance.uniform(keys, 5, purpose=16)
     colour = np.where(luck[:, 3, None] < 0.55, 0.72 + 0.28 * luck[:, :3], luck[:, :3])
@@ -22,7 +20,7 @@ def ground_colours(
 
 
 def grounds(
-    keys: Int[np.ndarray, "n"], ground: Int[np.ndarray, "n"], colour: Float[np.ndarray, "n 3"], pictures: Float[Tensor, "n 3 size size"]
+    keys: UInt64[np.ndarray, "n"], ground: Int[np.ndarray, "n"], colour: Float[np.ndarray, "n 3"], pictures: Float[Tensor, "n 3 size size"]
 ) -> None:
     """Fills the pictures: one colour, and on it a slope, blotches, another half, or stripes."""
     size = pictures.shape[-1]

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt64
 
 from minimllm.data import chance
 from minimllm.data.things.grounds import ground_colours
@@ -48,7 +48,7 @@ class Look:
     def painted(self, layer: Layer, rows: Int[np.ndarray, "m"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Fill ``(m, 3)``, width of the outline ``(m,)`` and its colour ``(m, 3)`` of a layer in the pictures ``rows``."""
         style, ink, paper, width = self.style[rows], self.ink[rows], self.paper[rows], self.width[rows]
-        colour = layer.colour @ _TINT + 0.10 if self.hand == "paper" else layer.colour
+        colour = (layer.colour[:, None] @ _TINT)[:, 0] + 0.10 if self.hand == "paper" else layer.colour
         colour = np.clip(colour * self.gain[rows] + self.shift[rows], 0, 1)
         dark = layer.colour.mean(1) < 0.33
         in_ink = {
@@ -60,7 +60,10 @@ class Look:
             fill = np.where((style == two_coloured)[:, None], np.where(inked[:, None], ink, paper), fill)
         edged = (layer.kind == PART) & (style != FLAT) | (style == LINE) & ~in_ink[LINE]
         width = np.where(edged, width * (1.0 if layer.kind == PART else 0.6), 0.0)
-        lost = (style == FLAT) & (layer.kind == PART) & (np.abs(fill - self.behind[rows]).max(1) < 0.14)
+        near = np.abs(fill - self.behind[rows]).max(1) < 0.14
+        lost = near & (style == FLAT) & (layer.kind == PART)
+        seen = np.where(self.behind[rows].mean(1, keepdims=True) < 0.5, 0.8, 0.2)
+        fill = np.where((near & (style <= OUTLINED) & (layer.kind == BAR))[:, None], seen, fill)
         width, line = np.where(lost, self.thin[rows], width), np.where((style == GLYPH)[:, None], paper, ink)
         return fill, width, np.where(lost[:, None], 0.72 * fill, line)
 
@@ -92,7 +95,7 @@ def look_of(things: Things) -> Look:
 
 
 def moved(
-    points: Float[np.ndarray, "m corners 2"], rows: Int[np.ndarray, "m"], things: Things, keys: Int[np.ndarray, "n"], look: Look
+    points: Float[np.ndarray, "m corners 2"], rows: Int[np.ndarray, "m"], things: Things, keys: UInt64[np.ndarray, "n"], look: Look
 ) -> Float[np.ndarray, "m corners 2"]:
     """The corners of a sketch where the pictures ``rows`` have them, in sides of the picture.
 

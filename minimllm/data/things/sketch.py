@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 Number = float | np.ndarray
-Polygon = Float[np.ndarray, "drawings corners 2"]
+Polygon = Float[np.ndarray, "_ _ 2"]
 
 PART, BAR, MARK, DOT = range(4)
 """Kinds of layers: a part of the thing, which gets an outline; a bar, which is a line of its own; a mark on a part; a dot on a mark."""
@@ -142,7 +142,7 @@ class Sketch:
         line = _spline(len(points), steps, False) @ line
         widths = width if isinstance(width, tuple) else (width, width)
         half = self.polygon(*((w, 0) for w in widths))[:, :, 0] / 2
-        half = half @ _between(len(widths), line.shape[1]).T
+        half = (half[:, None] @ _between(len(widths), line.shape[1]).T)[:, 0]
 
         along = np.diff(line, axis=1)
         along = np.concatenate([along[:, :1], along[:, :-1] + along[:, 1:], along[:, -1:]], axis=1)

@@ -1,6 +1,6 @@
 """What stands in each picture of the drawn things, drawn from a seed.
 
-**Which pairs are held out.** Of every thing with four colours or more, those whose number plus the thing's is divisible by four; they
+**Which pairs are held out.** Of every thing with four colours or more, every fourth, beginning with another one from thing to thing; they
 appear in the split ``held_out`` alone, which has no others. So every colour is left to most of the things that may have it.
 """
 
@@ -13,7 +13,6 @@ from torch import Tensor
 
 from minimllm.data import chance
 from minimllm.data.things.catalogue import HAS_COLOUR, KINDS, THINGS, VARIANTS
-from minimllm.data.things.paints import COLOURS
 
 SPLITS = ("train", "validation", "test", "held_out")
 HANDS = ("first", "pen", "paper")
@@ -28,8 +27,8 @@ SMALLEST = 1 / 3
 
 _STYLE_SHARES = (0.45, 0.7, 0.85, 1.0)
 _GROUND_SHARES = (0.3, 0.55, 0.7, 0.85, 0.93, 1.0)
-_THING_NUMBER, _COLOUR_NUMBER = np.mgrid[0 : len(THINGS), 0 : len(COLOURS)]
-_HELD_OUT = HAS_COLOUR & (HAS_COLOUR.sum(1, keepdims=True) >= 4) & ((_THING_NUMBER + _COLOUR_NUMBER) % 4 == 0)
+_FOURTHS = (HAS_COLOUR.cumsum(1) + np.arange(len(THINGS))[:, None]) % 4 == 0
+_HELD_OUT = HAS_COLOUR & _FOURTHS & (HAS_COLOUR.sum(1, keepdims=True) >= 4)
 _TURNS = np.radians([kind.turn for kind in KINDS.values()])
 
 
@@ -47,7 +46,7 @@ class Things:
     """What a batch of pictures shows, one thing in each.
 
     Attributes:
-        thing, colour: indices into ``THINGS`` and ``COLOURS``; the styles ``line`` and ``glyph`` and the hand ``pen`` do not show the colour.
+        thing, colour: indices into ``THINGS`` and ``COLOURS``; the styles ``line`` and ``glyph`` and the hand ``pen`` do not show a colour.
         drawing: which of the thing's drawings it is, from 0: a cat's face, or a cat that sits.
         style: index into ``STYLES``.
         ground: index into ``GROUNDS``.
