@@ -91,6 +91,7 @@ class CLIP(nn.Module):
             ValueError: an option that transformers cannot express, by name; and what :func:`~minimllm.weights.saving.save` refuses.
         """
         values, image = config_to_transformers(self.config), self.config.image
+        saving.check_tokenizer(tokenizer, self.config.text.vocab_size)
         shapes, pictures = file_shapes("image_encoder", image), pictures_to_transformers(self.config, image.size[0])
         return saving.save(folder, self, values, WEIGHT_NAMES, shapes=shapes, preprocessor=pictures, tokenizer=tokenizer)
 

@@ -100,11 +100,13 @@ def config_from_transformers(values: dict, folder: Path | None = None) -> CLIPCo
             heads=pretrained.option(part, "num_attention_heads", heads, kind=int),
             mlp_dim=pretrained.option(part, "intermediate_size", intermediate_size, kind=int),
             activation=pretrained.option(part, "hidden_act", "quick_gelu", allowed=tuple(ACTIVATIONS)),
-            norm_eps=pretrained.option(part, "layer_norm_eps", 1e-5, kind=float),
+            norm_eps=pretrained.number(part, "layer_norm_eps", 1e-5, least=0),
         )
 
     image, text = section("vision_config"), section("text_config")
     channels = pretrained.option(image, "num_channels", 3, kind=int)
+    if folder is not None and channels != 3:
+        pretrained.check_width(folder, "num_channels", channels)
     default_mean, default_std = (MEAN, STD) if channels == 3 else ((0.0,) * channels, (1.0,) * channels)
     normalisation = dict(image_mean=default_mean, image_std=default_std)
     if folder is not None:
@@ -168,7 +170,7 @@ def tower_to_transformers(config: ViTConfig | TextConfig) -> dict[str, Any]:
         "num_attention_heads": config.heads,
         "intermediate_size": config.mlp_dim,
         "hidden_act": config.activation,
-        "layer_norm_eps": config.norm_eps,
+        "layer_norm_eps": float(config.norm_eps),
     }
 
 

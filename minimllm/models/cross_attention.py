@@ -14,6 +14,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
+from minimllm.data.tokenizer import Tokenizer
 from minimllm.layers.attention import KeyValueCache
 from minimllm.layers.blocks import GatedCrossAttentionBlock
 from minimllm.layers.masks import segment_mask
@@ -22,8 +23,9 @@ from minimllm.models.cross_attention_config import CrossAttentionConfig
 from minimllm.models.language_model import Cache, LanguageModel
 from minimllm.models.projector import Projector, check_placeholders, splice
 from minimllm.models.text_encoder import check_ids
-from minimllm.models.visual_features import copy_encoder, prepare_pictures, visual_features
+from minimllm.models.visual_features import check_features, copy_encoder, prepare_pictures, visual_features
 from minimllm.models.vit import ViT
+from minimllm.weights import saving
 
 
 class CrossAttentionMLLM(nn.Module):
@@ -141,6 +143,8 @@ class CrossAttentionMLLM(nn.Module):
             raise ValueError("segments say what is padding, and are read at once: give them without mask and cache")
         if images is not None and features is not None:
             raise ValueError("got images and features; features are in place of images, give one of them")
+        if features is not None:
+            check_features(features, self.config.unified)
         decoder, config = self.language_model, self.config.language
         check_ids(ids, mask, config.vocab_size, config.context_length)
         is_image = ids == self.image_token_id
@@ -180,8 +184,10 @@ class CrossAttentionMLLM(nn.Module):
         """Pictures as the model takes them, from floats in [0, 1] of any size or Pillow pictures: ``model(ids, **picture_inputs)``."""
         return {"images": prepare_pictures(images, self.config.unified).to(self.language_model.tokens.weight)}
 
-    def save_pretrained(self, folder: str | PathLike) -> Path:
-        """Refused: transformers has no such model.
+    def save_pretrained(
+        self, folder: str | PathLike, tokenizer: Tokenizer | None = None, max_shard_size: int | str = saving.SHARD_SIZE
+    ) -> Path:
+        """Refused, whatever the arguments: transformers has no such model.
 
         Raises:
             ValueError: always; it says what there is instead.

@@ -241,9 +241,9 @@ class LanguageModel(nn.Module):
         Raises:
             ValueError: an option that transformers cannot express, by name; and what :func:`~minimllm.weights.saving.save` refuses.
         """
-        return saving.save(
-            folder, self, config_to_transformers(self.config), LLAMA_NAMES, tokenizer=tokenizer, max_shard_size=max_shard_size
-        )
+        values = config_to_transformers(self.config)
+        saving.check_tokenizer(tokenizer, self.config.vocab_size)
+        return saving.save(folder, self, values, LLAMA_NAMES, tokenizer=tokenizer, max_shard_size=max_shard_size)
 
 
 DECODER_NAMES = {

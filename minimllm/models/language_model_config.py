@@ -1,5 +1,6 @@
 """The sizes of a decoder, and how they are read from the ``config.json`` of a Llama folder."""
 
+import math
 from dataclasses import astuple, dataclass, replace
 from typing import Any
 
@@ -53,7 +54,7 @@ class LanguageModelConfig:
         head_dim = self.head_dim or self.dim / self.heads
         if head_dim % 2:
             raise ValueError(f"rotary positions need heads of even width, got {head_dim:g} (dim {self.dim}, {self.heads} heads)")
-        if not self.rotary_base > 0:
+        if not 0 < self.rotary_base < math.inf:
             raise ValueError(f"rotary_base must be above 0, got {self.rotary_base}")
 
     @classmethod
@@ -96,7 +97,7 @@ def config_from_transformers(values: dict[str, Any]) -> LanguageModelConfig:
             key_value_heads=heads if key_value_heads is None else key_value_heads,
             head_dim=whole(values, "head_dim"),
             context_length=pretrained.option(values, "max_position_embeddings", 2048, kind=int),
-            norm_eps=number(values, "rms_norm_eps", 1e-6),
+            norm_eps=pretrained.number(values, "rms_norm_eps", 1e-6, least=0),
             rotary_base=base,
             rotary_scaling=scaling,
             tied=pretrained.option(values, "tie_word_embeddings", False, kind=bool),
@@ -120,10 +121,21 @@ SIZES = {
 }
 
 
-def config_to_transformers(config: LanguageModelConfig) -> dict[str, Any]:
-    """The values of a ``config.json``; a ``ValueError`` names an option that transformers cannot express."""
+def config_to_transformers(config: LanguageModelConfig, extra_rows: int = 0) -> dict[str, Any]:
+    """The values of a ``config.json``; a ``ValueError`` names an option that transformers cannot express.
+
+    ``extra_rows`` stand in the embedding behind the vocabulary.
+    """
+    rows = config.vocab_size + extra_rows
     saving.only(config, "LlamaForCausalLM", normalise_heads=None)
-    rope: dict[str, Any] = {"rope_type": "default", "rope_theta": config.rotary_base}
+    if config.dim % config.heads:
+        raise ValueError(f"the decoder has dim = {config.dim} and heads = {config.heads}, and transformers opens only what divides evenly")
+    if config.pad_token_id is not None and not 0 <= config.pad_token_id < rows:
+        raise ValueError(
+            f"the decoder has pad_token_id = {config.pad_token_id}, for which transformers keeps a row of the embedding; "
+            f"it must be one of the {rows} rows, 0 to {rows - 1}, or None"
+        )
+    rope: dict[str, Any] = {"rope_type": "default", "rope_theta": float(config.rotary_base)}
     if (scaling := config.rotary_scaling) is not None:
         rope |= {"rope_type": "llama3", **dict(zip(SCALING_OPTIONS, astuple(scaling), strict=True))}
     return {
@@ -137,7 +149,7 @@ def config_to_transformers(config: LanguageModelConfig) -> dict[str, Any]:
         "head_dim": config.head_dim or config.dim // config.heads,
         "intermediate_size": config.mlp_dim,
         "max_position_embeddings": config.context_length,
-        "rms_norm_eps": config.norm_eps,
+        "rms_norm_eps": float(config.norm_eps),
         "rope_parameters": rope,
         "tie_word_embeddings": config.tied,
         "bos_token_id": config.start_token_id,
@@ -154,17 +166,22 @@ SCALING_OPTIONS = ("factor", "low_freq_factor", "high_freq_factor", "original_ma
 
 
 def rotary_from_transformers(values: dict[str, Any]) -> tuple[float, RotaryScaling | None]:
-    """Base and scaling, from ``rope_parameters`` as transformers 5 writes it, or ``rope_theta`` and ``rope_scaling`` of older files."""
-    name = "rope_parameters" if values.get("rope_parameters") is not None else "rope_scaling"
+    """Base and scaling, from ``rope_parameters`` as transformers 5 writes it, or ``rope_theta`` and ``rope_scaling`` of older files.
+
+    Where a file has both, all of ``rope_scaling`` counts and nothing of ``rope_parameters``, as in transformers.
+    """
+    name = "rope_scaling" if values.get("rope_scaling") else "rope_parameters"
     rope = values.get(name) or {}
     if not isinstance(rope, dict) or any(isinstance(part, dict) for part in rope.values()):
         raise ValueError(f"config.json has {name} = {rope!r}, expected one object with the options of all layers")
-    base = number(rope if "rope_theta" in rope else values, "rope_theta", 10_000.0)
+    base = pretrained.number(rope if "rope_theta" in rope else values, "rope_theta", 10_000.0)
+    if base <= 0:
+        raise ValueError(f"config.json has rope_theta = {base!r}, expected a number above 0")
     kind = rope.get("rope_type", rope.get("type", "default"))
     if kind not in ("default", "llama3"):
         raise ValueError(f"config.json has {name} with rope_type {kind!r}, which is not implemented; implemented: 'default', 'llama3'")
     partial = rope.get("partial_rotary_factor", values.get("partial_rotary_factor", 1.0))
-    if partial != 1.0:
+    if partial not in (None, 1.0):
         raise ValueError(f"config.json has partial_rotary_factor = {partial!r}, which is not implemented; implemented: 1.0")
     if kind == "default":
         return base, None
@@ -172,7 +189,7 @@ def rotary_from_transformers(values: dict[str, Any]) -> tuple[float, RotaryScali
     if absent:
         raise ValueError(f"config.json has {name} of rope_type 'llama3' without {absent[0]}")
     try:
-        return base, RotaryScaling(*(number(rope, option, 0) for option in SCALING_OPTIONS))
+        return base, RotaryScaling(*(pretrained.number(rope, option, 0) for option in SCALING_OPTIONS))
     except ValueError as error:
         raise ValueError(f"config.json has {name} = {rope!r}: {error}") from error
 
@@ -180,14 +197,6 @@ def rotary_from_transformers(values: dict[str, Any]) -> tuple[float, RotaryScali
 def whole(values: dict[str, Any], name: str) -> int | None:
     """A whole number of a config that may be left out or null."""
     return None if values.get(name) is None else pretrained.option(values, name, None, kind=int)
-
-
-def number(values: dict[str, Any], name: str, default: float) -> float:
-    """A number of a config, whole or not; a ``ValueError`` that names the option if it is something else."""
-    value = values.get(name, default)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"config.json has {name} = {value!r}, expected a number")
-    return value
 
 
 def token_id(values: dict[str, Any], name: str, default: int | None) -> int | None:

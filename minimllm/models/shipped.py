@@ -1,18 +1,20 @@
 """The small trained models that come with the course: a folder each, with config, weights, tokenizer and a card."""
 
 import dataclasses
+from collections.abc import Callable
 from importlib import import_module
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
+import torch
 from torch import Tensor, nn
 
 from minimllm.data.tokenizer import Tokenizer
+from minimllm.weights.fitting import build_empty
 from minimllm.weights.folders import reading, whole_folder
-from minimllm.weights.pretrained import read_json
 from minimllm.weights.saving import write_json, write_tensors
+from minimllm.weights.tensors import held_tensors, read_json, read_tensors
 
 CHECKPOINTS = Path(__file__).resolve().parents[2] / "assets" / "checkpoints"
 NAMES = ("vit", "clip", "clip_digits", "language_model", "unified", "cross_attention", "llama_vision")
@@ -61,8 +63,11 @@ def open_checkpoint(folder: Path) -> tuple[nn.Module, Tokenizer | None]:
     home, model_name = CONFIGS[type(config).__name__]
     if model_name is None:
         raise ValueError(f"{folder / 'config.json'} holds a {type(config).__name__}, which is a part of a model and no model")
-    model = getattr(import_module(home), model_name)(config)
-    read_weights(model, folder / "model.safetensors")
+    build = getattr(import_module(home), model_name)
+    path = folder / "model.safetensors"
+    check_weights(build, config, path)
+    model = build(config)
+    read_weights(model, path)
     path = folder / "tokenizer.json"
     tokenizer = Tokenizer.load(path) if path.exists() else None
     vocabulary = vocabulary_of(config)
@@ -141,7 +146,7 @@ def config_from_dict(values: dict[str, Any], path: Path) -> Any:
             fields[key] = tuple(part) if isinstance(part, list) else part
     try:
         return kind(**fields)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"{path} does not describe a {name}: {error}") from error
 
 
@@ -152,19 +157,21 @@ def own_state(model: nn.Module) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in model.state_dict().items() if name not in second}
 
 
-def read_weights(model: nn.Module, path: Path) -> None:
-    """Copy every tensor of the file into the model; a ``ValueError`` names the one that does not fit."""
+def check_weights(build: Callable[[Any], nn.Module], config: Any, path: Path) -> None:
+    """Raise a ``ValueError`` that names what does not fit, from the file's header alone: before memory for a model is asked for."""
     if not path.is_file():
         raise ValueError(f"{path.parent} holds no {path.name}")
-    try:
-        with safe_open(path, framework="pt") as file:
-            tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (the file is no mapping)
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path} is damaged or cut short: {error}") from error
-    state = own_state(model)
-    for name in sorted(state.keys() ^ tensors.keys()):
+    held = {tensor.name: tensor for tensor in held_tensors([path])}
+    state = own_state(build_empty(build, config, path.parent, len(held)))
+    for name in sorted(state.keys() ^ held.keys()):
         raise ValueError(f"{path}: tensor {name} is {'missing' if name in state else 'unexpected'}")
-    for name, tensor in tensors.items():
-        if tensor.shape != state[name].shape:
-            raise ValueError(f"{path}: tensor {name} has shape {tuple(tensor.shape)}, expected {tuple(state[name].shape)}")
-    model.load_state_dict(tensors, strict=False)  # strict it was, just above
+    for name, tensor in held.items():
+        if tensor.shape != tuple(state[name].shape):
+            raise ValueError(f"{path}: tensor {name} has shape {tensor.shape}, expected {tuple(state[name].shape)}")
+        if not isinstance(tensor.dtype, torch.dtype) or tensor.dtype.is_floating_point != state[name].is_floating_point():
+            raise ValueError(f"{path}: tensor {name} is of {tensor.dtype}, expected {state[name].dtype}")
+
+
+def read_weights(model: nn.Module, path: Path) -> None:
+    """Copy every tensor of the file into the model, which :func:`check_weights` has found to fit."""
+    model.load_state_dict({name: tensor for name, tensor, _ in read_tensors(path.parent)}, strict=False)  # tied tensors lie there once

@@ -3,6 +3,8 @@
 Numerically equal to ``LlavaForConditionalGeneration`` of transformers with a CLIP vision tower and a Llama decoder.
 """
 
+import re
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ from minimllm.models.language_model import Cache, LanguageModel
 from minimllm.models.projector import Projector, check_placeholders, splice
 from minimllm.models.text_encoder import check_ids
 from minimllm.models.unified_config import UnifiedConfig, config_from_transformers, config_to_transformers, processor_to_transformers
-from minimllm.models.visual_features import copy_encoder, prepare_pictures, visual_features
+from minimllm.models.visual_features import check_features, copy_encoder, prepare_pictures, visual_features
 from minimllm.models.vit import ViT
 from minimllm.weights import pretrained, saving
 
@@ -83,6 +85,8 @@ class UnifiedMLLM(nn.Module):
         """Words and pictures as one sequence of embeddings; arguments and errors as :meth:`forward`."""
         if images is not None and features is not None:
             raise ValueError("got images and features; features are in place of images, give one of them")
+        if features is not None:
+            check_features(features, self.config)
         is_image = ids == self.image_token_id
         count = next((len(given) for given in (images, features) if given is not None), 0)
         check_placeholders(is_image, count, self.image_tokens)
@@ -173,12 +177,10 @@ class UnifiedMLLM(nn.Module):
         with pretrained.opened(folder) as folder:
             values = pretrained.read_config(folder, model_type="llava")
             config = config_from_transformers(values, folder)
-            image, shapes = config.vision, clip.file_shapes("vision", config.vision)
-            behind = "|".join(["post_layernorm", *(rf"encoder\.layers\.{layer}" for layer in range(config.blocks_used, image.layers))])
-            unused = rf"(model\.)?vision_tower\.(vision_model\.)?({behind})\..*"
+            shapes = clip.file_shapes("vision", config.vision)
             heads = ("lm_head.weight", "language_model.lm_head.weight") if config.language.tied else ()
             copies = dict.fromkeys(heads, "language_model.tokens.weight")
-            return pretrained.load(cls, config, folder, WEIGHT_NAMES, dtype, device, shapes, unused, copies)
+            return pretrained.load(cls, config, folder, WEIGHT_NAMES, dtype, device, shapes, partial(is_unused, config), copies)
 
     def save_pretrained(
         self, folder: str | PathLike, tokenizer: Tokenizer | None = None, max_shard_size: int | str = saving.SHARD_SIZE
@@ -199,12 +201,19 @@ class UnifiedMLLM(nn.Module):
                 :func:`~minimllm.weights.saving.save` refuses.
         """
         values, image, like = config_to_transformers(self.config), self.config.vision, self.vision.class_token
+        saving.check_tokenizer(tokenizer, self.config.language.vocab_size, self.config.image_token_id)
         behind = "vision_tower.vision_model.post_layernorm"
         added = {f"{behind}.weight": torch.ones_like(like), f"{behind}.bias": torch.zeros_like(like)}
         pictures = clip_config.pictures_to_transformers(self.config, image.size[0])
         shapes, processor = clip.file_shapes("vision", image), processor_to_transformers(self.config)
         more = dict(shapes=shapes, added=added, preprocessor=pictures, processor=processor, tokenizer=tokenizer)
         return saving.save(folder, self, values, WEIGHT_NAMES, **more, max_shard_size=max_shard_size)
+
+
+def is_unused(config: UnifiedConfig, name: str) -> bool:
+    """Whether a tensor of a file belongs to the image encoder behind ``feature_layer``, which is never computed."""
+    found = re.fullmatch(r"(model\.)?vision_tower\.(vision_model\.)?(post_layernorm|encoder\.layers\.(?P<layer>\d{1,6}))\..*", name)
+    return found is not None and (found["layer"] is None or config.blocks_used <= int(found["layer"]) < config.vision.layers)
 
 
 _VISION = ("vision_tower.vision_model", "model.vision_tower", "model.vision_tower.vision_model", "vision_tower")

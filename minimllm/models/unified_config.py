@@ -85,7 +85,7 @@ class UnifiedConfig:
     @property
     def vision_used(self) -> ViTConfig:
         """The image encoder as far as it is used."""
-        return replace(self.vision, layers=self.blocks_used, classes=0)
+        return replace(self.vision, layers=self.blocks_used, classes=0, class_names=None)
 
     @property
     def image_tokens(self) -> int:
@@ -177,6 +177,11 @@ def config_to_transformers(config: UnifiedConfig) -> dict[str, Any]:
     llava, text = "LlavaForConditionalGeneration", config.language
     saving.only(config, llava, projector="mlp", merge=1, normalise_features=False, projector_positions=None, token_scale=None)
     saving.only(config, llava, projector_dim=(None, text.dim), shared_position=False, image_prefix=False)
+    if not 0 <= config.image_token_id < text.vocab_size:
+        raise ValueError(
+            f"the model has image_token_id = {config.image_token_id}, and {llava} of transformers looks it up in the embedding before a "
+            f"picture takes its place: it must be one of the {text.vocab_size} ids of the decoder, 0 to {text.vocab_size - 1}"
+        )
     return {
         "architectures": [llava],
         "model_type": "llava",

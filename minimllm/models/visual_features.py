@@ -31,6 +31,16 @@ def visual_features(
     return rearrange(x, "b (rows m columns n) d -> b (rows columns) (m n d)", rows=rows, m=config.merge, n=config.merge)
 
 
+def check_features(features: Float[Tensor, "images tokens feature_dim"], config: UnifiedConfig) -> None:
+    """Raise a ``ValueError`` with both shapes unless these are features of pictures as :func:`visual_features` gives them."""
+    expected = (config.image_tokens, config.feature_dim)
+    if tuple(features.shape[1:]) != expected:
+        raise ValueError(
+            f"features must be of shape (pictures, {expected[0]}, {expected[1]}): {expected[0]} tokens of {expected[1]} numbers for each "
+            f"picture; got {tuple(features.shape)}"
+        )
+
+
 @torch.no_grad()
 def copy_encoder(encoder: ViT, vision: ViT, config: UnifiedConfig) -> None:
     """Copy the weights of a trained image encoder into ``vision``, which may have fewer blocks and no norm at its end.

@@ -108,7 +108,13 @@ class ViT(nn.Module):
         """
         values = config_to_transformers(self.config)
         pictures = None
-        if image_mean is not None and image_std is not None:
+        given, channels = [each for each in (image_mean, image_std) if each is not None], self.config.channels
+        if len(given) == 1 or any(len(each) != channels for each in given):
+            raise ValueError(
+                f"image_mean and image_std need one number for each of {channels} channels, or neither is given; "
+                f"got {image_mean} and {image_std}"
+            )
+        if given:
             size = dict(zip(("height", "width"), self.config.size, strict=True))
             pictures = saving.picture_config("ViTImageProcessor", image_mean, image_std, size=size, resample=2)
         return saving.save(folder, self, values, WEIGHT_NAMES, shapes=file_shapes(self.config), preprocessor=pictures)

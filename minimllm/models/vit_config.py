@@ -25,6 +25,7 @@ class ViTConfig:
         pre_norm: a layer norm before the first block, as in CLIP.
         class_token: a token in front of the patches that stands for the whole image; SigLIP, and so SmolVLM, has none.
         position_std: standard deviation of the positions and the class token at the start.
+        class_names: what the classes are called, in their order; ``None``: nothing in particular.
     """
 
     image_size: int | tuple[int, int] = 32
@@ -42,6 +43,7 @@ class ViTConfig:
     pre_norm: bool = False
     class_token: bool = True
     position_std: float = 0.5
+    class_names: tuple[str, ...] | None = None
 
     def __post_init__(self):
         check_patch_size(self.patch_size)
@@ -53,6 +55,10 @@ class ViTConfig:
                 raise ValueError(f"{name} must be 1 or more, got {getattr(self, name)}")
         if self.classes < 0:
             raise ValueError(f"classes must be 0 (no head) or more, got {self.classes}")
+        if self.class_names is not None and len(self.class_names) != self.classes:
+            raise ValueError(
+                f"class_names must name {self.classes} classes, or be None; got {len(self.class_names)}: {self.class_names!r:.80}"
+            )
 
     @property
     def size(self) -> tuple[int, int]:
@@ -94,6 +100,7 @@ class ViTConfig:
 def config_to_transformers(config: ViTConfig) -> dict[str, Any]:
     """The values of a ``config.json``; a ``ValueError`` names an option that transformers cannot express."""
     saving.only(config, "ViTForImageClassification", patch_bias=True, pre_norm=False, class_token=True)
+    names = config.class_names or [f"LABEL_{number}" for number in range(config.classes)]
     return {
         "architectures": ["ViTForImageClassification"],
         "model_type": "vit",
@@ -104,10 +111,10 @@ def config_to_transformers(config: ViTConfig) -> dict[str, Any]:
         "num_hidden_layers": config.layers,
         "num_attention_heads": config.heads,
         "intermediate_size": config.mlp_dim,
-        "id2label": {str(number): f"LABEL_{number}" for number in range(config.classes)},
-        "label2id": {f"LABEL_{number}": number for number in range(config.classes)},
+        "id2label": {str(number): name for number, name in enumerate(names)},
+        "label2id": {name: number for number, name in enumerate(names)},
         "hidden_act": config.activation,
-        "layer_norm_eps": config.norm_eps,
+        "layer_norm_eps": float(config.norm_eps),
         "qkv_bias": config.query_key_value_bias,
     }
 
@@ -130,8 +137,9 @@ def config_from_transformers(values: dict) -> ViTConfig:
             heads=pretrained.option(values, "num_attention_heads", 12, kind=int),
             mlp_dim=pretrained.option(values, "intermediate_size", 3072, kind=int),
             classes=pretrained.number_of_classes(values),
+            class_names=pretrained.class_names(values),
             activation=pretrained.option(values, "hidden_act", "gelu", allowed=tuple(ACTIVATIONS)),
-            norm_eps=pretrained.option(values, "layer_norm_eps", 1e-12, kind=float),
+            norm_eps=pretrained.number(values, "layer_norm_eps", 1e-12, least=0),
             query_key_value_bias=pretrained.option(values, "qkv_bias", True, kind=bool),
         )
 

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from minimllm.weights.fitting import enumerate_names
 from minimllm.weights.folders import real, sweep, unfinished
 
 FORMAT = "minimllm training checkpoint, version 1"
@@ -99,11 +100,24 @@ def training_state(model: nn.Module, optimizers: dict[str, Optimizer]) -> dict[s
     return tensors
 
 
-def restore_training_state(tensors: dict[str, Tensor], model: nn.Module, optimizers: dict[str, Optimizer]) -> None:
+def trained(optimizers: dict[str, Optimizer]) -> dict[str, list[str]]:
+    """The names of the parameters that each optimizer moves."""
+    return {kind: sorted(_parameter_names(optimizer)) for kind, optimizer in optimizers.items()}
+
+
+def restore_training_state(
+    tensors: dict[str, Tensor], model: nn.Module, optimizers: dict[str, Optimizer], before: dict[str, list[str]] | None = None
+) -> None:
     """Put what :func:`training_state` gave back in place.
 
+    Args:
+        tensors: the state.
+        model, optimizers: to be changed.
+        before: what :func:`trained` gave at that time; ``None`` where it was not noted, as in checkpoints of earlier versions.
+
     Raises:
-        ValueError: naming the first tensor that is missing, unexpected or of another shape; nothing is changed then.
+        ValueError: naming the first tensor that is missing, unexpected or of another shape, or the weights that are trained now and
+            were not then, or the other way round; nothing is changed in any of these cases.
     """
     state = _untied(model)
     saved = {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")}
@@ -113,6 +127,7 @@ def restore_training_state(tensors: dict[str, Tensor], model: nn.Module, optimiz
     for name, tensor in saved.items():
         if tensor.shape != state[name].shape:
             raise ValueError(f"the checkpoint belongs to another model: {name} is {tuple(tensor.shape)}, not {tuple(state[name].shape)}")
+    _check_trained(tensors, optimizers, before)
     for kind, optimizer in optimizers.items():
         content, names, prefix = optimizer.state_dict(), _parameter_names(optimizer), f"optimizer.{kind}."
         content["state"] = {}
@@ -124,6 +139,22 @@ def restore_training_state(tensors: dict[str, Tensor], model: nn.Module, optimiz
     with torch.no_grad():
         for name, tensor in saved.items():
             state[name].copy_(tensor)
+
+
+def _check_trained(tensors: dict[str, Tensor], optimizers: dict[str, Optimizer], before: dict[str, list[str]] | None) -> None:
+    now = {f"{kind}: {name}" for kind, names in trained(optimizers).items() for name in names}
+    if before is None:
+        parts = [name.split(".", 2) for name in tensors if name.startswith("optimizer.")]
+        then = {f"{kind}: {rest.rpartition('.')[0]}" for _, kind, rest in parts}
+    else:
+        then = {f"{kind}: {name}" for kind, names in before.items() for name in names}
+    if then != now:
+        parts = [("trained then and not now", then - now), ("trained now and not then", now - then)]
+        told = "; ".join(enumerate_names(what, sorted(names)) for what, names in parts if names)
+        raise ValueError(
+            f"the checkpoint was written while {len(then)} weights were trained, and now {len(now)} are: {told}. "
+            "A run can only go on as it began: freeze the same weights (requires_grad), or use another folder"
+        )
 
 
 def _in(folder: Path) -> list[Path]:

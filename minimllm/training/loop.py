@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from minimllm.data.seeds import derive_seed
 from minimllm.layers.threads import threads_for
 from minimllm.training.batches import to_device
-from minimllm.training.checkpoints import latest_checkpoint, restore_training_state, save_checkpoint, tidy, training_state
+from minimllm.training.checkpoints import latest_checkpoint, restore_training_state, save_checkpoint, tidy, trained, training_state
 from minimllm.training.history import History
 from minimllm.training.optimizers import TrainingConfig, largest_product, learning_rate_factor, make_optimizers
 from minimllm.training.progress import View, choose_view
@@ -95,7 +95,7 @@ def train(
             if evaluate is not None and _is_due(step, config.steps, config.evaluate_every):
                 history.evaluations.append({"step": step + 1, **_evaluate(model, evaluate)})
             if checkpoints is not None and _is_due(step, config.steps, config.checkpoint_every):
-                record = {"config": dataclasses.asdict(config), "history": dataclasses.asdict(history)}
+                record = {"config": dataclasses.asdict(config), "history": dataclasses.asdict(history), "trained": trained(optimizers)}
                 save_checkpoint(checkpoints, step + 1, training_state(model, optimizers), record)
             bar.update()
     model.zero_grad()
@@ -155,7 +155,7 @@ def _resume(folder: str | Path, model: nn.Module, optimizers: dict[str, torch.op
                 f"{path} was written with {name}={record['config'].get(name)!r}, this run has {ours.get(name)!r}; "
                 "a run can only go on as it began: use the same configuration, or another folder"
             )
-    restore_training_state(tensors, model, optimizers)
+    restore_training_state(tensors, model, optimizers, record.get("trained"))
     return History(**record["history"])
 
 

@@ -5,30 +5,24 @@ implement: each is a ``ValueError`` that names the thing as the file writes it. 
 pickles, and are used as they lie in the file: no second copy is made unless another dtype is asked for.
 """
 
-import json
 import math
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from os import PathLike
-from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from torch import Tensor, nn
+from torch import Tensor
 
+from minimllm.weights.fitting import COMPUTED, Fit, Model, WeightNames, build_empty, common_dtype
+from minimllm.weights.fitting import enumerate_names as enumerate_names
+from minimllm.weights.fitting import file_names as file_names
 from minimllm.weights.folders import reading
+from minimllm.weights.tensors import Held, held_tensors, read_json, read_tensors, weight_files
 
-# Our name -> the names it may have in a file, the usual one first; {i} is a layer's number, .weight and .bias are carried along.
-WeightNames = Mapping[str, tuple[str, ...]]
-Model = TypeVar("Model", bound=nn.Module)
-
-# Buffers that older files carry and no model needs: they are computed afresh.
-STALE_BUFFERS = re.compile(r"(.*\.)?(position_ids|rotary_emb\.inv_freq)$")
-
-# Files whose reading could run what is in them.
-PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"}
+LARGEST = 2**53  # beyond any size, and below what torch cannot count
 
 
 def resolve(folder: str | PathLike) -> Path:
@@ -94,18 +88,6 @@ def read_normalisation(folder: Path, channels: int, mean: tuple[float, ...], std
     return result
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ValueError(f"{path.parent} holds no {path.name}; is it the folder that save_pretrained wrote?") from None
-    except (ValueError, OSError) as error:
-        raise ValueError(f"{path} cannot be read as JSON: {error}") from error
-    if not isinstance(values, dict):
-        raise ValueError(f"{path} should hold a JSON object, and holds a {type(values).__name__}")
-    return values
-
-
 def option(values: Mapping[str, Any], name: str, default: Any, allowed: Collection[Any] | None = None, kind: type | None = None) -> Any:
     """A value of a config, or its default; a ``ValueError`` that names the option if we do not implement what it asks for."""
     value = values.get(name, default)
@@ -113,7 +95,24 @@ def option(values: Mapping[str, Any], name: str, default: Any, allowed: Collecti
         raise ValueError(f"config.json has {name} = {value!r}, which is not implemented; implemented: {', '.join(map(repr, allowed))}")
     if kind is not None and (not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool)):
         raise ValueError(f"config.json has {name} = {value!r}; only one {kind.__name__} is implemented")
+    if kind is int and abs(value) > LARGEST:
+        raise ValueError(f"config.json has {name} = {value}; no size or id is larger than {LARGEST}")
     return value
+
+
+def number(values: Mapping[str, Any], name: str, default: float, least: float = -math.inf) -> float:
+    """A finite number of a config, whole or not, and not below ``least``; a ``ValueError`` names the option if it is something else."""
+    value = values.get(name, default)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -1e300 < value < 1e300 or value < least:
+        raise ValueError(f"config.json has {name} = {value!r}, expected a number" + (f" of {least} or more" if least > -math.inf else ""))
+    return value
+
+
+def check_width(folder: Path, name: str, value: int) -> None:
+    """Raise a ``ValueError`` unless some tensor of the folder is that wide, before anything of this size is made."""
+    widest = max((max(tensor.shape, default=0) for tensor in held_tensors(weight_files(folder))), default=0)
+    if value > widest:
+        raise ValueError(f"config.json has {name} = {value}, and no tensor of {folder} is wider than {widest}")
 
 
 def whole_numbers(values: Mapping[str, Any], name: str, default: tuple[int, ...]) -> tuple[int, ...]:
@@ -121,7 +120,7 @@ def whole_numbers(values: Mapping[str, Any], name: str, default: tuple[int, ...]
     value = values.get(name)
     if value is None:
         return default
-    if not isinstance(value, list) or not all(isinstance(each, int) and not isinstance(each, bool) for each in value):
+    if not isinstance(value, list) or not all(type(each) is int and abs(each) <= LARGEST for each in value):
         raise ValueError(f"config.json has {name} = {value!r}, expected a list of whole numbers")
     return tuple(value)
 
@@ -147,55 +146,24 @@ def number_of_classes(values: Mapping[str, Any]) -> int:
     return len(option(values, "id2label", {}, kind=dict))
 
 
-def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of a folder: the single file, or the shards that its index names."""
-    single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
-    if single.exists():
-        return [single]
-    if not index.exists():
-        pickles = [path.name for path in folder.iterdir() if path.suffix in PICKLES]
-        hint = f" ({', '.join(sorted(pickles))} would have to be unpickled, which runs what is in it: convert it)" if pickles else ""
-        raise ValueError(f"{folder} holds neither {single.name} nor {index.name}{hint}")
-    shards = read_json(index).get("weight_map")
-    if not isinstance(shards, dict) or not shards or not all(isinstance(name, str) for name in shards.values()):
-        raise ValueError(f"{index} has no weight_map from tensor names to files")
-    for name in shards.values():
-        if ".." in re.split(r"[/\\]", name) or PurePosixPath(name).is_absolute() or PureWindowsPath(name).drive:
-            raise ValueError(f"{index} names the shard {name!r}, which leads outside the folder; refused")
-        if not name.endswith(".safetensors"):
-            raise ValueError(f"{index} names the shard {name!r}; expected a .safetensors file, since nothing is unpickled: convert it")
-    return [folder / name for name in sorted(set(shards.values()))]
-
-
-def read_tensors(folder: Path, apart: bool = False) -> Iterator[tuple[str, Tensor, Path]]:
-    """Every tensor of a folder with its name and file, memory-mapped, in the files' order.
-
-    ``apart``: mapped one by one, so that what is copied elsewhere does not stay in memory as well until the last of its file is.
-    """
-    for path in weight_files(folder):
-        try:
-            with safe_open(path, framework="pt") as file:
-                names = list(file.keys())
-                if not apart:
-                    yield from ((name, file.get_tensor(name), path) for name in names)
-            for name in names if apart else ():
-                with safe_open(path, framework="pt") as file:
-                    yield name, file.get_tensor(name), path
-        except FileNotFoundError:
-            raise ValueError(f"the shard {path} is missing") from None
-        except (SafetensorError, OSError) as error:
-            raise ValueError(f"{path} is damaged or cut short: {error}; fetch or save it again") from error
+def class_names(values: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """What ``id2label`` calls the classes, in their order; ``None`` where it gives them no names of their own."""
+    labels = values.get("id2label") or {}
+    names = tuple(labels.get(str(number)) for number in range(len(labels)))
+    if not all(isinstance(name, str) for name in names) or all(name == f"LABEL_{number}" for number, name in enumerate(names)):
+        return None
+    return names
 
 
 def load(
     build: Callable[[Any], Model],
     config: Any,
     folder: Path,
-    names: WeightNames,
+    names: WeightNames | Callable[[Any], WeightNames],
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
-    unused: str | None = None,
+    unused: Callable[[str], object] | None = None,
     copies: Mapping[str, str] | None = None,
     tensors: Iterable[tuple[str, Tensor, Path]] | None = None,
 ) -> Model:
@@ -203,73 +171,41 @@ def load(
 
     Args:
         build: the model's class, called with ``config``.
-        names: our names and those in the files.
-        dtype, device: of the weights; ``None`` keeps the files' dtype, and the files themselves as memory.
+        names: our names and those in the files, or what makes them from ``config``.
+        dtype, device: of the weights; ``None`` keeps the files' dtype, and the files themselves as memory. Files of several types, or of
+            one in which torch does not compute, are cast to the config's.
         shapes: our name -> shape in the file, where the file folds the same numbers otherwise.
-        unused: a regular expression of tensors that the file may hold and the model never reads.
+        unused: whether a name is that of a tensor that the file may hold and the model never reads.
         copies: names of tensors that the file may hold as well, and the parameter of ours that each must then equal.
         tensors: name, numbers and file of each, where they come from another kind of file than the folder's safetensors.
 
     Raises:
-        ValueError: a tensor is missing, unexpected, of another shape or not of floats, a file is damaged, no such dtype or device.
+        ValueError: a tensor is missing, unexpected, of another shape or not of floats, a file is damaged, no such dtype or device, a config
+            that describes far more than the files hold, several types and none in the config.
     """
-    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+    if dtype is not None and dtype not in COMPUTED:
         raise ValueError(f"dtype must be a floating point type of torch such as torch.bfloat16, or None; got {dtype!r}")
     try:
         device = None if device is None else torch.device(device)
     except RuntimeError as error:
         raise ValueError(f"torch knows no device {device!r}: {error}") from error
-    with torch.device("meta"):
-        model = build(config)
-    candidates = {name: file_names(name, names) for name, _ in model.named_parameters()}
-    ours = {candidate: name for name, listed in candidates.items() for candidate in listed}
-    places: dict[int, list[str]] = {}  # a tied parameter lies in several
-    for name, parameter in model.named_parameters(remove_duplicate=False):
-        places.setdefault(id(parameter), []).append(name)
-    unexpected, seen, copied = [], set(), []
-    if tensors is None:
+    held = None if tensors is not None else list(held_tensors(weight_files(folder)))
+    model = build_empty(build, config, folder, None if held is None else len(held))
+    fit = Fit(model, names(config) if callable(names) else names, shapes, unused, copies)
+    if held is not None:  # everything is checked before any number is read
+        for tensor in held:
+            fit.take(tensor)
+        fit.check(folder)
+        dtype = dtype or common_dtype(folder, [tensor for tensor in held if tensor.name in fit.ours])
         tensors = read_tensors(folder, apart=dtype is not None or device is not None)
     for file_name, tensor, path in tensors:
-        name = ours.get(file_name)
-        if name is None and file_name in (copies or {}):
-            copied.append((file_name, tensor, path))
-            continue
-        if name is None or name in seen:
-            if name is not None or not (STALE_BUFFERS.match(file_name) or (unused and re.fullmatch(unused, file_name))):
-                unexpected.append(f"{file_name} ({path.name})")
-            continue
-        parameter = model.get_parameter(name)
-        expected = (shapes or {}).get(name, tuple(parameter.shape))
-        if tuple(tensor.shape) != expected or not tensor.is_floating_point():
-            raise ValueError(f"{path}: tensor {file_name} is {tensor.dtype} {tuple(tensor.shape)}, expected floats of shape {expected}")
-        value = nn.Parameter(tensor.reshape(parameter.shape).to(device, dtype))
-        for place in places[id(parameter)]:
-            owner, _, leaf = place.rpartition(".")
-            setattr(model.get_submodule(owner), leaf, value)
-        seen.add(name)
-    missing = [listed[0] for name, listed in candidates.items() if name not in seen]
-    if missing or unexpected:
-        found = f"{enumerate_names('missing', missing)}; {enumerate_names('unexpected', unexpected)}"
-        raise ValueError(f"the tensors of {folder} do not fit its config.json: {found}")
-    for file_name, tensor, path in copied:
-        if not torch.equal(tensor.to(device, dtype), model.get_parameter(copies[file_name])):
+        if held is None:
+            fit.take(Held(file_name, tensor.dtype, tuple(tensor.shape), path))
+        if (name := fit.ours.get(file_name)) is not None:
+            fit.put(name, tensor, dtype, device)
+        elif file_name in fit.copies and not torch.equal(tensor.to(device, dtype), model.get_parameter(fit.copies[file_name])):
             raise ValueError(
                 f"{path}: tensor {file_name} differs from the embedding, and config.json has tie_word_embeddings = true; set it to false"
             )
+    fit.check(folder)
     return model.eval()
-
-
-def file_names(name: str, names: WeightNames) -> list[str]:
-    """The names that one of our parameters may have in a file."""
-    numbers = re.findall(r"\.(\d+)\.", name)
-    for entry in (name, re.sub(r"\.\d+\.", ".{i}.", name)):  # a table may number its layers itself
-        stem, _, suffix = entry.rpartition(".")
-        templates = names.get(entry) or tuple(f"{template}.{suffix}" for template in names.get(stem, ()))
-        if templates:
-            return [template.format(i=numbers[0] if numbers else "") for template in templates]
-    raise KeyError(f"the table of names has no {name}")
-
-
-def enumerate_names(what: str, listed: list[str], most: int = 8) -> str:
-    more = f" and {len(listed) - most} more" if len(listed) > most else ""
-    return f"{len(listed)} {what}" + (": " + ", ".join(listed[:most]) + more if listed else "")

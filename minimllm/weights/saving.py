@@ -13,8 +13,8 @@ from typing import Any
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from minimllm.weights.fitting import COMPUTED, WeightNames, file_names
 from minimllm.weights.folders import whole_folder
-from minimllm.weights.pretrained import WeightNames, file_names
 
 INDEX = "model.safetensors.index.json"
 SHARD_SIZE = "5GB"  # the limit of the Hugging Face hub's own library: a file of such a size can be fetched again if it breaks off
@@ -83,12 +83,14 @@ def save(
         The folder.
 
     Raises:
-        ValueError: a folder that holds other things, a file in its place, weights of several dtypes or without values, a
-            size that is none.
+        ValueError: a folder that holds other things, a file in its place, weights of several dtypes, of one in which no model can be
+            run or without values, a size that is none.
     """
     folder = Path(folder)
     parameters = dict(model.named_parameters())
     kinds = sorted({str(parameter.dtype).removeprefix("torch.") for parameter in parameters.values()})
+    if any(parameter.dtype not in COMPUTED for parameter in parameters.values()):
+        raise ValueError(f"the weights are of {', '.join(kinds)}, in which no model can be run; model.to(torch.float32) first")
     if len(kinds) > 1 or any(parameter.is_meta for parameter in parameters.values()):
         raise ValueError(f"the weights are of {', '.join(kinds)}; expected one dtype and values: model.to(torch.float32), not on 'meta'")
     tensors = dict(added or {})
@@ -106,6 +108,18 @@ def save(
                 write_json(unfinished / "processor_config.json", processor)
         write_weights(unfinished, tensors, max_shard_size)
     return folder
+
+
+def check_tokenizer(tokenizer: Any, vocabulary: int, image_token_id: int | None = None) -> None:
+    """Raise a ``ValueError`` if a model that reads ``vocabulary`` ids cannot read what this tokenizer writes; ``None`` writes nothing."""
+    if tokenizer is None:
+        return
+    if tokenizer.vocab_size > vocabulary:
+        raise ValueError(f"the tokenizer has {tokenizer.vocab_size} tokens, and the model reads {vocabulary}: not its own")
+    if image_token_id is not None and tokenizer.image_token_id != image_token_id:
+        raise ValueError(
+            f"the tokenizer's image token is {tokenizer.image_token_id}, and the model has image_token_id = {image_token_id}: not its own"
+        )
 
 
 def only(config: Any, model: str, **allowed: Any) -> None:

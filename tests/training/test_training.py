@@ -367,6 +367,36 @@ def test_tied_weights_and_frozen_parameters_survive(tmp_path):
     assert torch.equal(model.norm.weight, torch.ones(8))
 
 
+@pytest.mark.parametrize("noted", [True, False])
+@pytest.mark.parametrize(
+    "then, now, words",
+    [
+        ((), ("0.bias",), r"4 weights were trained, and now 3 are: 1 trained then and not now: adamw: 0.bias\."),
+        (("0.bias",), (), r"3 weights were trained, and now 4 are: 1 trained now and not then: adamw: 0.bias\."),
+        (("0.bias", "0.weight"), ("0.bias", "1.weight"), "then and not now: adamw: 1.weight; 1 trained now and not then: adamw: 0.weight"),
+        ((), ("0.bias", "0.weight", "1.bias"), "3 trained then and not now: adamw: 0.bias, adamw: 0.weight, adamw: 1.bias"),
+    ],
+)
+def test_a_run_with_other_frozen_weights_is_refused(then, now, words, noted, tmp_path, monkeypatch):
+    def model(frozen):
+        made = nn.Sequential(nn.Linear(8, 6), nn.Linear(6, 3))
+        for name in frozen:
+            made.get_parameter(name).requires_grad_(False)
+        return made
+
+    if not noted:  # as in checkpoints of earlier versions
+        monkeypatch.setattr("minimllm.training.loop.trained", lambda optimizers: None)
+    first = model(then)
+    run(tmp_path, model=first)
+    other = model(now)
+    before = {name: tensor.clone() for name, tensor in other.state_dict().items()}
+    with pytest.raises(ValueError, match=words):
+        run(tmp_path, model=other)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in other.state_dict().items()), "nothing is changed"
+    again, _ = run(tmp_path, model=model(then))
+    assert same(again, first), "with the same ones it goes on"
+
+
 def test_checkpoint_tensors_keep_type_and_shape(tmp_path):
     tensors = {"a": torch.tensor(3, dtype=torch.int64), "b": torch.randn(2, 3).T, "c": torch.zeros(0, 4), "d": torch.randn(3).bfloat16()}
     loaded, record = load_checkpoint(save_checkpoint(tmp_path, 1, tensors, {"note": "é"}))
@@ -524,7 +554,7 @@ def test_an_interrupted_training_in_a_notebook_keeps_what_it_has(monkeypatch, ca
     history = train(model, interrupted, classification_loss, config(), progress=live.LiveCurve)
     assert len(history.losses) == 5 and not model.training
     assert "stopped at step 5 of 12" in capsys.readouterr().out
-    (figure, alt), = shown
+    ((figure, alt),) = shown
     assert "over 5 training steps" in alt and len(figure.axes[0].lines[0].get_xdata()) == 5
     with pytest.raises(KeyboardInterrupt):  # a program ends, and does not take half a training for a whole one
         train(TinyModel(), interrupted, classification_loss, config(), progress=False)

@@ -111,7 +111,7 @@ def config_from_transformers(values: dict[str, Any], folder: Path | None = None,
         raise ValueError(f"config.json has head_dim = {language.head_dim!r}, which is not implemented; implemented: {width}")
     vision = vision_from_transformers(section(values, "vision_config", "mllama_vision_model"))
     normalisation = {} if folder is None else pretrained.read_normalisation(folder, vision.channels, MEAN, STD)
-    name = "image_token_index" if "image_token_index" in values else "image_token_id"
+    name = "image_token_id" if "image_token_id" in values else "image_token_index"  # with both, the first counts in transformers as well
     with pretrained.told_by_file(values | text, image_token_id=name, layers="num_hidden_layers"):
         return LlamaVisionConfig(
             vision=vision,
@@ -140,7 +140,7 @@ VISION_SIZES = {
 def vision_from_transformers(values: dict[str, Any]) -> TileEncoderConfig:
     """The image encoder of a ``config.json``."""
     pretrained.option(values, "hidden_act", "gelu", allowed=("gelu",))
-    heads = "attention_heads" if "attention_heads" in values else "num_attention_heads"
+    heads = "num_attention_heads" if "num_attention_heads" in values else "attention_heads"  # with both, as in transformers
     with pretrained.told_by_file(values, **VISION_SIZES, heads=heads):
         config = TileEncoderConfig(
             tile_size=pretrained.option(values, "image_size", 448, kind=int),
@@ -153,7 +153,7 @@ def vision_from_transformers(values: dict[str, Any]) -> TileEncoderConfig:
             mlp_dim=pretrained.option(values, "intermediate_size", 5120, kind=int),
             collected=pretrained.whole_numbers(values, "intermediate_layers_indices", (3, 7, 15, 23, 30)),
             max_tiles=pretrained.option(values, "max_num_tiles", 4, kind=int),
-            norm_eps=pretrained.option(values, "norm_eps", 1e-5, kind=float),
+            norm_eps=pretrained.number(values, "norm_eps", 1e-5, least=0),
         )
     width = pretrained.option(values, "vision_output_dim", 7680, kind=int)
     if width != config.features:
@@ -186,7 +186,7 @@ def config_to_transformers(config: LlamaVisionConfig) -> dict[str, Any]:
     if not vision.collected or vision.global_layers < 1:
         what = "collected = ()" if not vision.collected else "global_layers = 0"
         raise ValueError(f"the image encoder has {what}, and {name} of transformers needs one at least")
-    text_values = language_model_config.config_to_transformers(text)
+    text_values = language_model_config.config_to_transformers(text, EXTRA_TOKENS)
     del text_values["architectures"], text_values["head_dim"]
     if text_values["bos_token_id"] is None:  # the one that may not be null there; nothing is computed from it
         text_values["bos_token_id"] = 0
@@ -208,7 +208,7 @@ def config_to_transformers(config: LlamaVisionConfig) -> dict[str, Any]:
             "max_num_tiles": vision.max_tiles,
             "supported_aspect_ratios": [list(grid) for grid in arrangements(vision.max_tiles)],
             "vision_output_dim": vision.features,
-            "norm_eps": vision.norm_eps,
+            "norm_eps": float(vision.norm_eps),
             "hidden_act": "gelu",
         },
         "text_config": {**text_values, **own, "tie_word_embeddings": False},

@@ -161,7 +161,7 @@ class LlamaVision(nn.Module):
         with pretrained.opened(folder) as folder:
             values = pretrained.read_config(folder, model_type="mllama")
             config = config_from_transformers(values, folder, reference)
-            return pretrained.load(cls, config, folder, weight_names(config), dtype, device, file_shapes(config))
+            return pretrained.load(cls, config, folder, weight_names, dtype, device, file_shapes(config))
 
     def save_pretrained(
         self,
@@ -196,6 +196,7 @@ class LlamaVision(nn.Module):
                 f"reference={reference!r}"
             )
         values, vision = config_to_transformers(config), config.vision
+        saving.check_tokenizer(tokenizer, config.vocabulary, config.image_token_id)
         rows = embedding.new_zeros(EXTRA_TOKENS - config.extra_tokens, config.language.dim)
         changed = {"language_model.tokens.weight": torch.cat([embedding.detach(), rows])}
         added = {"language_model.lm_head.weight": embedding} if config.language.tied else {}
