@@ -10,9 +10,9 @@ import importlib
 import pkgutil
 from collections.abc import Callable
 
-from .judging import Exercise, Mistake, Verdict, judge
+from .judging import Exercise, Mistake, Verdict, Wrong, judge
 
-__all__ = ["Exercise", "Mistake", "Verdict", "all_exercises", "check", "judge"]
+__all__ = ["Exercise", "Mistake", "Verdict", "Wrong", "all_exercises", "check", "judge"]
 
 
 @functools.cache

@@ -6,7 +6,8 @@ import inspect
 import linecache
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cache, cached_property
 from typing import Any, Literal
 
 import torch
@@ -18,25 +19,30 @@ from .symptoms import same
 
 @dataclass(frozen=True)
 class Mistake:
-    """A mistake that people make: a function that makes it, and the hint that helps who made it.
+    """A mistake that people make: what they write, by name, and the hint that helps who wrote one of these."""
 
-    A wrong function asks for what it needs by the names of its parameters: arguments of the exercise, by the names that the reference has
-    for them; ``right``, what the reference gives for them; ``again``, the reference itself, to be called with some arguments changed:
+    functions: Mapping[str, Callable]
+    hint: str
+
+
+class Wrong:
+    """A wrong function of an exercise's table, to be given its hint: ``Wrong(lambda right: -right).hint("A minus is missing.")``.
+
+    It asks for what it needs by the names of its parameters: arguments of the exercise, by the names that the reference has for them;
+    ``right``, what the reference gives for them; ``again``, the reference itself, to be called with some arguments changed:
     ``lambda again, text: again(text=text + 1)``. Parameters with a default are its own.
 
     Args:
         function: the wrong function.
-        hint: what helps.
-        also: other functions that deserve the same hint, by name: the mistake made in another way, or together with another one.
+        also: others that deserve the same hint: the mistake made in another way, or together with another one. Names that begin with an
+            underscore go on from the mistake's own.
     """
 
-    function: Callable
-    hint: str
-    also: Mapping[str, Callable] | Sequence[Callable] = field(default_factory=dict)
+    def __init__(self, function: Callable, **also: Callable):
+        self.functions = {"": function, **also}
 
-    def functions(self, name: str) -> dict[str, Callable]:
-        """All wrong functions of this hint by name; ``name`` is that of the mistake in its table."""
-        return {name: self.function, **self.also}
+    def hint(self, text: str) -> Mistake:
+        return Mistake(self.functions, " ".join(text.split()))
 
 
 @dataclass(frozen=True)
@@ -54,26 +60,35 @@ class Exercise:
 
     reference: Callable
     cases: Callable[[], Sequence[tuple]]
-    mistakes: Mapping[str, Mistake] | Sequence[Mistake]
+    mistakes: Mapping[str, Mistake]
     afterthought: str
     batched: Sequence[int] = ()
     learning: Sequence[int] = ()
-
-    def __post_init__(self):  # TRANSITION
-        if not isinstance(self.mistakes, Mapping):
-            object.__setattr__(self, "mistakes", {mistake.function.__name__: mistake for mistake in self.mistakes})
-        for mistake in self.mistakes.values():
-            if not isinstance(mistake.also, Mapping):
-                object.__setattr__(mistake, "also", {wrong.__name__: wrong for wrong in mistake.also})
 
     @property
     def names(self) -> list[str]:
         """What the arguments are called."""
         return list(inspect.signature(self.reference).parameters)
 
+    @cached_property
+    def tried(self) -> tuple[list[tuple], Callable[[Callable, int], "_Attempt"]]:
+        """The cases, and what a function of the table does on the case of a number; each is tried once, whoever is judged."""
+        cases = list(self.cases())
+        return cases, cache(lambda function, number: _Attempt(function, cases[number], self.learning))
+
+    @cached_property
+    def wrong_functions(self) -> dict[str, tuple[Callable, str]]:
+        """Every wrong function of the table with its hint, by name; as a learner would have written it, called with a case's arguments."""
+        return {
+            also if also and not also.startswith("_") else name + also: (self.solution(wrong), mistake.hint)
+            for name, mistake in self.mistakes.items()
+            for also, wrong in mistake.functions.items()
+        }
+
     def solution(self, wrong: Callable) -> Callable:
         """A wrong function of the table as a learner would have written it: to be called with the arguments of a case."""
-        wanted = [name for name, parameter in inspect.signature(wrong).parameters.items() if parameter.default is parameter.empty]
+        parameters = inspect.signature(wrong).parameters.values()
+        wanted = [one.name for one in parameters if one.default is one.empty and one.kind is not one.VAR_KEYWORD]
 
         def function(*arguments: Any) -> Any:
             given = dict(zip(self.names, arguments, strict=False))  # the reference may have options of its own
@@ -128,18 +143,17 @@ def judge(exercise: Exercise, function: Callable) -> Verdict:
     """Try a learner's function on every case of the exercise."""
     if not callable(function):
         return Verdict("wrong", f"expected a function, got {type(function).__name__}: pass the function itself, without calling it.")
-    cases = list(exercise.cases())
+    cases, tried = exercise.tried
     attempts = [_Attempt(function, case, exercise.learning) for case in cases]
     if all(attempt.unsolved for attempt in attempts):
         return Verdict("unsolved", "not solved yet. The lesson goes on without it; come back when you like.")
-    expected = [_Attempt(exercise.reference, case, exercise.learning) for case in cases]
+    expected = [tried(exercise.reference, number) for number in range(len(cases))]
     right = _alike(attempts, expected)
     if right and _alike(attempts, expected, gradients=True):
         return _judge_manners(exercise, function, cases, attempts)
-    for name, mistake in exercise.mistakes.items():
-        for wrong in map(exercise.solution, mistake.functions(name).values()):
-            if _alike(attempts, (_Attempt(wrong, case, exercise.learning) for case in cases), gradients=right):
-                return Verdict("mistake", f"not yet. {mistake.hint}")
+    for wrong, hint in exercise.wrong_functions.values():
+        if _alike(attempts, (tried(wrong, number) for number in range(len(cases))), gradients=right):
+            return Verdict("mistake", f"not yet. {hint}")
     return Verdict(
         "wrong", _told_gradients(exercise, attempts, expected) if right else _told(exercise, function, cases, attempts, expected)
     )

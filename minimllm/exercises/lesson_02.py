@@ -1,15 +1,15 @@
 """Exercises of lesson 02: scaled attention with heads, the encoder block, and the class token."""
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
-import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
 from minimllm.layers.blocks import EncoderBlock
 
-from . import Exercise, Mistake
+from . import Exercise, Wrong
 
 Layer = Callable[[Tensor], Tensor]
 
@@ -18,139 +18,81 @@ Layer = Callable[[Tensor], Tensor]
 
 def attention_cases() -> list[tuple[Tensor, Tensor, Tensor, int]]:
     generator = torch.Generator().manual_seed(1)
-
-    def case(batch: int, length: int, dim: int, heads: int) -> tuple[Tensor, Tensor, Tensor, int]:
-        queries, keys, values = 2 * torch.randn(3, batch, length, dim, generator=generator)
-        return queries, keys, values, heads
-
-    return [case(2, 5, 12, 3), case(1, 4, 8, 2)]
+    return [
+        (*2 * torch.randn(3, batch, length, dim, generator=generator), heads) for batch, length, dim, heads in ((2, 5, 12, 3), (1, 4, 8, 2))
+    ]
 
 
-def _split(x: Tensor, heads: int) -> Tensor:
-    return rearrange(x, "b length (heads d) -> b heads length d", heads=heads)
+def attend(
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    heads: int,
+    *,
+    power: float = -0.5,
+    softmax: Callable[[Tensor], Tensor] = lambda scores: scores.softmax(dim=-1),
+    split: str = "b length (heads d) -> b heads length d",
+    join: str = "b heads length d -> b length (heads d)",
+) -> Tensor:
+    """Attention written out, with what people get wrong as options; without them it is right."""
+    queries, keys, values = (rearrange(x, split, heads=heads) for x in (queries, keys, values))
+    return rearrange(softmax(queries @ keys.mT * queries.shape[-1] ** power) @ values, join)
 
 
-def _join(x: Tensor) -> Tensor:
-    return rearrange(x, "b heads length d -> b length (heads d)")
-
-
-def attend(queries: Tensor, keys: Tensor, values: Tensor, heads: int) -> Tensor:
-    return _join(F.scaled_dot_product_attention(_split(queries, heads), _split(keys, heads), _split(values, heads)))
-
-
-def _attend(queries: Tensor, keys: Tensor, values: Tensor, heads: int, scale: float, dim: int = -1) -> Tensor:
-    queries, keys, values = (_split(x, heads) for x in (queries, keys, values))
-    return _join((queries @ keys.transpose(-1, -2) * scale).softmax(dim) @ values)
-
-
-def no_scale(queries: Tensor, keys: Tensor, values: Tensor, heads: int) -> Tensor:
-    return _attend(queries, keys, values, heads, 1.0)
-
-
-def scale_by_whole_width(queries: Tensor, keys: Tensor, values: Tensor, heads: int) -> Tensor:
-    return _attend(queries, keys, values, heads, queries.shape[-1] ** -0.5)
-
-
-def scale_without_root(queries: Tensor, keys: Tensor, values: Tensor, heads: int) -> Tensor:
-    return _attend(queries, keys, values, heads, heads / queries.shape[-1])
-
-
-def scale_upside_down(queries: Tensor, keys: Tensor, values: Tensor, heads: int) -> Tensor:
-    return _attend(queries, keys, values, heads, (queries.shape[-1] / heads) ** 0.5)
-
-
-def scale_after_softmax(queries: Tensor, keys: Tensor, values: Tensor, heads: int) -> Tensor:
-    return no_scale(queries, keys, values, heads) * (queries.shape[-1] / heads) ** -0.5
-
-
-def softmax_over_queries(queries: Tensor, keys: Tensor, values: Tensor, heads: int) -> Tensor:
-    return _attend(queries, keys, values, heads, (queries.shape[-1] / heads) ** -0.5, dim=-2)
-
-
-def softmax_over_heads(queries: Tensor, keys: Tensor, values: Tensor, heads: int) -> Tensor:
-    return _attend(queries, keys, values, heads, (queries.shape[-1] / heads) ** -0.5, dim=1)
-
-
-def no_softmax(queries: Tensor, keys: Tensor, values: Tensor, heads: int) -> Tensor:
-    queries, keys, values = (_split(x, heads) for x in (queries, keys, values))
-    return _join(queries @ keys.transpose(-1, -2) * queries.shape[-1] ** -0.5 @ values)
-
-
-def a_single_head(queries: Tensor, keys: Tensor, values: Tensor, heads: int) -> Tensor:
-    return attend(queries, keys, values, 1)
-
-
-def heads_cut_from_the_sequence(queries: Tensor, keys: Tensor, values: Tensor, heads: int) -> Tensor:
-    split = (x.reshape(len(x), heads, x.shape[1], -1) for x in (queries, keys, values))
-    return _join(F.scaled_dot_product_attention(*split))
-
-
-def heads_joined_without_moving(queries: Tensor, keys: Tensor, values: Tensor, heads: int) -> Tensor:
-    mixed = F.scaled_dot_product_attention(_split(queries, heads), _split(keys, heads), _split(values, heads))
-    return mixed.reshape(queries.shape)
-
-
-def heads_interleaved(queries: Tensor, keys: Tensor, values: Tensor, heads: int) -> Tensor:
-    mixed = F.scaled_dot_product_attention(_split(queries, heads), _split(keys, heads), _split(values, heads))
-    return rearrange(mixed, "b heads length d -> b length (d heads)")
-
-
-def queries_exchanged_with_keys(queries: Tensor, keys: Tensor, values: Tensor, heads: int) -> Tensor:
-    return attend(keys, queries, values, heads)
+def cut(heads: int, **given: Tensor) -> dict[str, Tensor]:
+    """Arguments whose heads, once split as they should be, are those of ``view(b, heads, length, d)``: runs of neighbouring tokens."""
+    return {
+        name: rearrange(x.reshape(len(x), heads, x.shape[1], -1), "b heads length d -> b length (heads d)") for name, x in given.items()
+    }
 
 
 ATTENTION = Exercise(
     reference=attend,
     cases=attention_cases,
     batched=(0, 1, 2),
-    mistakes=(
-        Mistake(
-            no_scale,
-            "The scores are not scaled. Without the division by √head_dim they grow with the width, and the softmax puts nearly all of "
-            "its weight on one key.",
-        ),
-        Mistake(
-            scale_by_whole_width,
-            "Divided by √dim. The dot product runs over the numbers of one head only, so the divisor is √head_dim = √(dim // heads).",
-        ),
-        Mistake(scale_without_root, "Divided by head_dim itself. It is the standard deviation that grows, so divide by its square root."),
-        Mistake(scale_upside_down, "Multiplied by √head_dim where it should be divided: the weights come out far too sharp."),
-        Mistake(
-            scale_after_softmax,
-            "Everything is smaller by √head_dim: the scale came after the softmax. It belongs to the scores; afterwards each row of "
-            "weights must sum to 1, and stay so.",
-        ),
-        Mistake(
-            softmax_over_queries,
-            "The softmax runs over the queries (dim=-2), so the columns of weights sum to 1. Each query shares out its attention among "
-            "the keys: rows must, dim=-1.",
-        ),
-        Mistake(softmax_over_heads, "The softmax runs over the heads (dim=1). Each head has its own softmax, over the keys: dim=-1."),
-        Mistake(no_softmax, "There is no softmax: the raw scores multiply the values. Weights must be positive, and each row sum to 1."),
-        Mistake(
-            a_single_head,
-            "The heads are not split: one softmax over the whole width. Each head takes its own dim // heads numbers of every token and "
-            "attends by itself.",
-        ),
-        Mistake(
-            heads_cut_from_the_sequence,
-            "A reshape to (batch, heads, length, head_dim) cuts each head out of a few neighbouring tokens. Reshape to (batch, length, "
-            "heads, head_dim) first, then transpose axes 1 and 2.",
-        ),
-        Mistake(
-            heads_joined_without_moving,
-            "Right up to the last step: the result was reshaped from (batch, heads, length, head_dim) without moving heads back beside "
-            "head_dim, so tokens and heads are mixed up. Transpose axes 1 and 2 first.",
-        ),
-        Mistake(
-            heads_interleaved,
-            "The right numbers, but the heads are interleaved: first number of every head, second number of every head … Each head's "
-            "numbers stay together: (heads, head_dim), in that order.",
-        ),
-        Mistake(
-            queries_exchanged_with_keys,
-            "Queries and keys are exchanged. A row of the scores belongs to one query: queries @ keys transposed.",
-        ),
+    mistakes=dict(
+        no_scale=Wrong(partial(attend, power=0.0)).hint("""
+            The scores are not scaled. Without the division by √head_dim they grow with the width, and the softmax puts nearly all of its
+            weight on one key."""),
+        scale_by_whole_width=Wrong(lambda again, queries, heads: again(queries=queries * heads**-0.5)).hint("""
+            Divided by √dim. The dot product runs over the numbers of one head only, so the divisor is √head_dim = √(dim // heads)."""),
+        scale_without_root=Wrong(partial(attend, power=-1.0)).hint("""
+            Divided by head_dim itself. It is the standard deviation that grows, so divide by its square root."""),
+        scale_upside_down=Wrong(partial(attend, power=0.5)).hint("""
+            Multiplied by √head_dim where it should be divided: the weights come out far too sharp."""),
+        scale_after_softmax=Wrong(lambda queries, again, heads: again(power=0.0) * (queries.shape[-1] / heads) ** -0.5).hint("""
+            Everything is smaller by √head_dim: the scale came after the softmax. It belongs to the scores; afterwards each row of weights
+            must sum to 1, and stay so."""),
+        softmax_over_queries=Wrong(partial(attend, softmax=lambda scores: scores.softmax(dim=-2))).hint("""
+            The softmax runs over the queries (dim=-2), so the columns of weights sum to 1. Each query shares out its attention among the
+            keys: rows must, dim=-1."""),
+        softmax_over_heads=Wrong(partial(attend, softmax=lambda scores: scores.softmax(dim=1))).hint("""
+            The softmax runs over the heads (dim=1). Each head has its own softmax, over the keys: dim=-1."""),
+        no_softmax=Wrong(
+            partial(attend, softmax=lambda scores: scores),
+            no_softmax_no_scale=partial(attend, softmax=lambda scores: scores, power=0.0),
+        ).hint("There is no softmax: the raw scores multiply the values. Weights must be positive, and each row sum to 1."),
+        a_single_head=Wrong(lambda again: again(heads=1)).hint("""
+            The heads are not split: one softmax over the whole width. Each head takes its own dim // heads numbers of every token and
+            attends by itself."""),
+        heads_cut_from_the_sequence=Wrong(
+            lambda again, queries, keys, values, heads: again(**cut(heads, queries=queries, keys=keys, values=values)),
+            heads_cut_and_joined_alike=lambda again, queries, keys, values, heads: again(
+                **cut(heads, queries=queries, keys=keys, values=values), join="b heads length d -> b heads length d"
+            ).reshape(queries.shape),
+        ).hint("""
+            A reshape to (batch, heads, length, head_dim) cuts each head out of a few neighbouring tokens. Reshape to (batch, length, heads,
+            head_dim) first, then transpose axes 1 and 2."""),
+        heads_joined_without_moving=Wrong(
+            lambda again, queries: again(join="b heads length d -> b heads length d").reshape(queries.shape)
+        ).hint("""
+            Right up to the last step: the result was reshaped from (batch, heads, length, head_dim) without moving heads back beside
+            head_dim, so tokens and heads are mixed up. Transpose axes 1 and 2 first."""),
+        heads_interleaved=Wrong(partial(attend, join="b heads length d -> b length (d heads)")).hint("""
+            The right numbers, but the heads are interleaved: first number of every head, second number of every head … Each head's numbers
+            stay together: (heads, head_dim), in that order."""),
+        queries_exchanged_with_keys=Wrong(lambda again, queries, keys: again(queries=keys, keys=queries)).hint("""
+            Queries and keys are exchanged. A row of the scores belongs to one query: queries @ keys transposed."""),
     ),
     afterthought="Something to think of: what does this function return if all keys are equal?",
 )
@@ -167,8 +109,7 @@ def block_cases() -> list[tuple[Tensor, nn.Module, nn.Module, nn.Module, nn.Modu
                 nn.init.normal_(parameter, std=0.7)
             for norm in (block.attention_norm, block.mlp_norm):
                 nn.init.uniform_(norm.weight, 0.5, 2.0)
-            x = 2 * torch.randn(batch, length, dim) + 1
-        return x, block.attention, block.mlp, block.attention_norm, block.mlp_norm
+            return 2 * torch.randn(batch, length, dim) + 1, block.attention, block.mlp, block.attention_norm, block.mlp_norm
 
     return [case(2, 3, 8, 2, seed=2), case(1, 4, 6, 3, seed=3)]
 
@@ -178,110 +119,69 @@ def encoder_block(x: Tensor, attention: Layer, mlp: Layer, attention_norm: Layer
     return x + mlp(mlp_norm(x))
 
 
-def post_norm(x: Tensor, attention: Layer, mlp: Layer, attention_norm: Layer, mlp_norm: Layer) -> Tensor:
-    x = attention_norm(x + attention(x))
-    return mlp_norm(x + mlp(x))
+def same(x: Tensor) -> Tensor:
+    return x
 
 
-def no_norm(x: Tensor, attention: Layer, mlp: Layer, attention_norm: Layer, mlp_norm: Layer) -> Tensor:
-    x = x + attention(x)
-    return x + mlp(x)
+def after(x: Tensor, layer: Layer, norm: Layer = same) -> Tensor:
+    """The stream with what a layer adds to it."""
+    return x + layer(norm(x))
 
 
-def no_residual(x: Tensor, attention: Layer, mlp: Layer, attention_norm: Layer, mlp_norm: Layer) -> Tensor:
-    return mlp(mlp_norm(attention(attention_norm(x))))
-
-
-def no_residual_around_attention(x: Tensor, attention: Layer, mlp: Layer, attention_norm: Layer, mlp_norm: Layer) -> Tensor:
-    x = attention(attention_norm(x))
-    return x + mlp(mlp_norm(x))
-
-
-def no_residual_around_mlp(x: Tensor, attention: Layer, mlp: Layer, attention_norm: Layer, mlp_norm: Layer) -> Tensor:
-    return mlp(mlp_norm(x + attention(attention_norm(x))))
-
-
-def residual_from_the_normed(x: Tensor, attention: Layer, mlp: Layer, attention_norm: Layer, mlp_norm: Layer) -> Tensor:
+def residual_from_the_normed(x, attention, mlp, attention_norm, mlp_norm):
     x = attention_norm(x)
-    x = x + attention(x)
-    x = mlp_norm(x)
+    x = mlp_norm(x + attention(x))
     return x + mlp(x)
 
 
-def second_residual_from_the_normed(x: Tensor, attention: Layer, mlp: Layer, attention_norm: Layer, mlp_norm: Layer) -> Tensor:
+def second_residual_from_the_normed(x, attention, mlp, attention_norm, mlp_norm):
     x = mlp_norm(x + attention(attention_norm(x)))
     return x + mlp(x)
-
-
-def one_norm_for_both(x: Tensor, attention: Layer, mlp: Layer, attention_norm: Layer, mlp_norm: Layer) -> Tensor:
-    return encoder_block(x, attention, mlp, attention_norm, attention_norm)
-
-
-def norms_exchanged(x: Tensor, attention: Layer, mlp: Layer, attention_norm: Layer, mlp_norm: Layer) -> Tensor:
-    return encoder_block(x, attention, mlp, mlp_norm, attention_norm)
-
-
-def mlp_not_normed(x: Tensor, attention: Layer, mlp: Layer, attention_norm: Layer, mlp_norm: Layer) -> Tensor:
-    x = x + attention(attention_norm(x))
-    return x + mlp(x)
-
-
-def in_parallel(x: Tensor, attention: Layer, mlp: Layer, attention_norm: Layer, mlp_norm: Layer) -> Tensor:
-    return x + attention(attention_norm(x)) + mlp(mlp_norm(x))
-
-
-def forgets_what_attention_wrote(x: Tensor, attention: Layer, mlp: Layer, attention_norm: Layer, mlp_norm: Layer) -> Tensor:
-    return x + mlp(mlp_norm(x + attention(attention_norm(x))))
-
-
-def mlp_before_attention(x: Tensor, attention: Layer, mlp: Layer, attention_norm: Layer, mlp_norm: Layer) -> Tensor:
-    x = x + mlp(mlp_norm(x))
-    return x + attention(attention_norm(x))
 
 
 BLOCK = Exercise(
     reference=encoder_block,
     cases=block_cases,
     batched=(0,),
-    mistakes=(
-        Mistake(
-            post_norm,
-            "This is BERT's block, post-norm: the norm comes after the sum, on the stream itself. In a ViT it comes before the layer, on "
-            "the layer's input: x + attention(attention_norm(x)).",
-        ),
-        Mistake(no_norm, "There is no norm: each layer should read the normalised stream, attention_norm(x) and mlp_norm(x)."),
-        Mistake(
-            no_residual,
-            "Nothing is added: each layer replaces the stream instead of writing into it, so what came in is lost. x + … both times.",
-        ),
-        Mistake(
-            no_residual_around_attention,
-            "The MLP's result is added to the stream, but attention's result replaces it. x + … there, too.",
-        ),
-        Mistake(no_residual_around_mlp, "Attention's result is added to the stream, but the MLP's result replaces it. x + … there, too."),
-        Mistake(
-            residual_from_the_normed,
-            "The residual is taken from the normalised stream: x = norm(x); x = x + layer(x). Published code has had this very bug. The "
-            "norm is for the layer's input only; what is added to must be the stream before the norm.",
-        ),
-        Mistake(
-            second_residual_from_the_normed,
-            "The attention half is right. In the MLP half the norm's result was stored in x before the sum, so the residual is taken from"
-            " the normalised stream.",
-        ),
-        Mistake(one_norm_for_both, "attention_norm was used for both. The two norms have weights of their own: the MLP reads mlp_norm(x)."),
-        Mistake(norms_exchanged, "The two norms are exchanged: attention reads attention_norm(x), the MLP reads mlp_norm(x)."),
-        Mistake(mlp_not_normed, "The MLP reads the stream as it is. Give it mlp_norm(x)."),
-        Mistake(
-            in_parallel,
-            "Attention and MLP both read the x that came in, side by side. (Some models do so.) In a ViT the MLP comes second, and reads "
-            "the stream into which attention has already written.",
-        ),
-        Mistake(
-            forgets_what_attention_wrote,
-            "The second sum starts from the x that came in, so what attention wrote is lost again. Update x first: x = x + attention(…).",
-        ),
-        Mistake(mlp_before_attention, "The MLP comes before attention. First look around, then think it over: attention, then MLP."),
+    mistakes=dict(
+        post_norm=Wrong(
+            lambda x, attention, mlp, attention_norm, mlp_norm: mlp_norm(after(attention_norm(after(x, attention)), mlp))
+        ).hint("""
+            This is BERT's block, post-norm: the norm comes after the sum, on the stream itself. In a ViT it comes before the layer, on the
+            layer's input: x + attention(attention_norm(x))."""),
+        no_norm=Wrong(lambda again: again(attention_norm=same, mlp_norm=same)).hint("""
+            There is no norm: each layer should read the normalised stream, attention_norm(x) and mlp_norm(x)."""),
+        no_residual=Wrong(lambda x, attention, mlp, attention_norm, mlp_norm: mlp(mlp_norm(attention(attention_norm(x))))).hint("""
+            Nothing is added: each layer replaces the stream instead of writing into it, so what came in is lost. x + … both times."""),
+        no_residual_around_attention=Wrong(
+            lambda x, attention, mlp, attention_norm, mlp_norm: after(attention(attention_norm(x)), mlp, mlp_norm)
+        ).hint("The MLP's result is added to the stream, but attention's result replaces it. x + … there, too."),
+        no_residual_around_mlp=Wrong(
+            lambda x, attention, mlp, attention_norm, mlp_norm: mlp(mlp_norm(after(x, attention, attention_norm)))
+        ).hint("Attention's result is added to the stream, but the MLP's result replaces it. x + … there, too."),
+        residual_from_the_normed=Wrong(residual_from_the_normed).hint("""
+            The residual is taken from the normalised stream: x = norm(x); x = x + layer(x). Published code has had this very bug. The norm
+            is for the layer's input only; what is added to must be the stream before the norm."""),
+        second_residual_from_the_normed=Wrong(second_residual_from_the_normed).hint("""
+            The attention half is right. In the MLP half the norm's result was stored in x before the sum, so the residual is taken from the
+            normalised stream."""),
+        one_norm_for_both=Wrong(lambda again, attention_norm: again(mlp_norm=attention_norm)).hint("""
+            attention_norm was used for both. The two norms have weights of their own: the MLP reads mlp_norm(x)."""),
+        norms_exchanged=Wrong(lambda again, attention_norm, mlp_norm: again(attention_norm=mlp_norm, mlp_norm=attention_norm)).hint("""
+            The two norms are exchanged: attention reads attention_norm(x), the MLP reads mlp_norm(x)."""),
+        mlp_not_normed=Wrong(lambda again: again(mlp_norm=same)).hint("The MLP reads the stream as it is. Give it mlp_norm(x)."),
+        in_parallel=Wrong(lambda x, attention, mlp, attention_norm, mlp_norm: x + attention(attention_norm(x)) + mlp(mlp_norm(x))).hint("""
+            Attention and MLP both read the x that came in, side by side. (Some models do so.) In a ViT the MLP comes second, and reads the
+            stream into which attention has already written."""),
+        forgets_what_attention_wrote=Wrong(
+            lambda x, attention, mlp, attention_norm, mlp_norm: x + mlp(mlp_norm(x + attention(attention_norm(x))))
+        ).hint("""
+            The second sum starts from the x that came in, so what attention wrote is lost again. Update x first: x = x + attention(…)."""),
+        mlp_before_attention=Wrong(
+            lambda again, attention, mlp, attention_norm, mlp_norm: again(
+                attention=mlp, attention_norm=mlp_norm, mlp=attention, mlp_norm=attention_norm
+            )
+        ).hint("The MLP comes before attention. First look around, then think it over: attention, then MLP."),
     ),
     afterthought="Something to think of: with which weights of attention and MLP does the block change nothing at all?",
 )
@@ -299,111 +199,62 @@ def class_token_cases() -> list[tuple[Tensor, Tensor, Tensor, nn.Module, nn.Modu
     return [case(3, 4, 8, 5, seed=4), case(1, 6, 6, 3, seed=5)]
 
 
-def _in_front(patches: Tensor, class_token: Tensor) -> Tensor:
-    return torch.cat([class_token.expand(len(patches), 1, -1), patches], dim=1)
-
-
-def classify(patches: Tensor, class_token: Tensor, positions: Tensor, encoder: Layer, head: Layer) -> Tensor:
-    return head(encoder(_in_front(patches, class_token) + positions)[:, 0])
-
-
-def token_appended(patches: Tensor, class_token: Tensor, positions: Tensor, encoder: Layer, head: Layer) -> Tensor:
-    tokens = torch.cat([patches, class_token.expand(len(patches), 1, -1)], dim=1)
-    return head(encoder(tokens + positions)[:, -1])
-
-
-def token_appended_first_read(patches: Tensor, class_token: Tensor, positions: Tensor, encoder: Layer, head: Layer) -> Tensor:
-    tokens = torch.cat([patches, class_token.expand(len(patches), 1, -1)], dim=1)
-    return head(encoder(tokens + positions)[:, 0])
-
-
-def mean_of_all(patches: Tensor, class_token: Tensor, positions: Tensor, encoder: Layer, head: Layer) -> Tensor:
-    return head(encoder(_in_front(patches, class_token) + positions).mean(dim=1))
-
-
-def mean_of_patches(patches: Tensor, class_token: Tensor, positions: Tensor, encoder: Layer, head: Layer) -> Tensor:
-    return head(encoder(_in_front(patches, class_token) + positions)[:, 1:].mean(dim=1))
-
-
-def last_read(patches: Tensor, class_token: Tensor, positions: Tensor, encoder: Layer, head: Layer) -> Tensor:
-    return head(encoder(_in_front(patches, class_token) + positions)[:, -1])
-
-
-def positions_before_token(patches: Tensor, class_token: Tensor, positions: Tensor, encoder: Layer, head: Layer) -> Tensor:
-    return head(encoder(_in_front(patches + positions[1:], class_token))[:, 0])
-
-
-def positions_one_off(patches: Tensor, class_token: Tensor, positions: Tensor, encoder: Layer, head: Layer) -> Tensor:
-    return head(encoder(_in_front(patches + positions[:-1], class_token))[:, 0])
-
-
-def no_positions(patches: Tensor, class_token: Tensor, positions: Tensor, encoder: Layer, head: Layer) -> Tensor:
-    return head(encoder(_in_front(patches, class_token))[:, 0])
-
-
-def no_class_token(patches: Tensor, class_token: Tensor, positions: Tensor, encoder: Layer, head: Layer) -> Tensor:
-    return head(encoder(patches + positions[1:]).mean(dim=1))
-
-
-def token_added_at_the_end(patches: Tensor, class_token: Tensor, positions: Tensor, encoder: Layer, head: Layer) -> Tensor:
-    return head(encoder(_in_front(patches, torch.zeros_like(class_token)) + positions)[:, 0] + class_token)
-
-
-def not_encoded(patches: Tensor, class_token: Tensor, positions: Tensor, encoder: Layer, head: Layer) -> Tensor:
-    return head((_in_front(patches, class_token) + positions)[:, 0])
-
-
-def every_token_classified(patches: Tensor, class_token: Tensor, positions: Tensor, encoder: Layer, head: Layer) -> Tensor:
-    return head(encoder(_in_front(patches, class_token) + positions))
+def classify(
+    patches: Tensor,
+    class_token: Tensor,
+    positions: Tensor,
+    encoder: Layer,
+    head: Layer,
+    *,
+    read: Callable[[Tensor], Tensor] = lambda tokens: tokens[:, 0],
+    at_the_end: bool = False,
+) -> Tensor:
+    """A class token through the encoder, with what people get wrong as options; without them it is right."""
+    tokens = [class_token.expand(len(patches), 1, -1), patches]
+    return head(read(encoder(torch.cat(tokens[::-1] if at_the_end else tokens, dim=1) + positions)))
 
 
 CLASS_TOKEN = Exercise(
     reference=classify,
     cases=class_token_cases,
     batched=(0,),
-    mistakes=(
-        Mistake(
-            token_appended,
-            "The class token stands last. It comes first, and so does its row of the position table: appended, every patch gets the "
-            "position of its neighbour.",
-        ),
-        Mistake(
-            token_appended_first_read,
-            "The class token was appended at the end, but the first token is read, which is now a patch. Put it in front: "
-            "torch.cat([class token, patches]).",
-        ),
-        Mistake(mean_of_all, "The head reads the mean of all tokens. Many good models do so; here it reads the class token alone: [:, 0]."),
-        Mistake(
-            mean_of_patches,
-            "The head reads the mean of the patches, and the class token is computed for nothing. Here it reads the class token alone: "
-            "[:, 0].",
-        ),
-        Mistake(last_read, "The head reads the last token, which is the bottom right patch. The class token is the first: [:, 0]."),
-        Mistake(
-            positions_before_token,
-            "The positions were added before the class token was put in front, so it has none. The table's first row is its own: first "
-            "torch.cat, then + positions.",
-        ),
-        Mistake(
-            positions_one_off,
-            "Every patch got the position of the place before it: the table's first row, which belongs to the class token, went to the "
-            "first patch. First torch.cat, then + positions.",
-        ),
-        Mistake(no_positions, "The positions were not added: the model would not know where a patch was."),
-        Mistake(no_class_token, "There is no class token: the mean of the patches is read. Put the token in front, and read it: [:, 0]."),
-        Mistake(
-            token_added_at_the_end,
-            "The class token was added after the encoder. It must go through the encoder to look at the patches: it is its vector that "
-            "says, as a query, what to look for.",
-        ),
-        Mistake(
-            not_encoded,
-            "The encoder is missing: the class token has not looked at a single patch, so every picture gets the same logits.",
-        ),
-        Mistake(
-            every_token_classified,
-            "There is a row of logits for every token. Only the class token goes to the head: take [:, 0] of what the encoder returns.",
-        ),
+    mistakes=dict(
+        token_appended=Wrong(partial(classify, read=lambda tokens: tokens[:, -1], at_the_end=True)).hint("""
+            The class token stands last. It comes first, and so does its row of the position table: appended, every patch gets the position
+            of its neighbour."""),
+        token_appended_first_read=Wrong(partial(classify, at_the_end=True)).hint("""
+            The class token was appended at the end, but the first token is read, which is now a patch. Put it in front: torch.cat([class
+            token, patches])."""),
+        mean_of_all=Wrong(partial(classify, read=lambda tokens: tokens.mean(dim=1))).hint("""
+            The head reads the mean of all tokens. Many good models do so; here it reads the class token alone: [:, 0]."""),
+        mean_of_patches=Wrong(partial(classify, read=lambda tokens: tokens[:, 1:].mean(dim=1))).hint("""
+            The head reads the mean of the patches, and the class token is computed for nothing. Here it reads the class token alone: [:,
+            0]."""),
+        last_read=Wrong(partial(classify, read=lambda tokens: tokens[:, -1])).hint("""
+            The head reads the last token, which is the bottom right patch. The class token is the first: [:, 0]."""),
+        positions_before_token=Wrong(
+            lambda again, patches, positions: again(patches=patches + positions[1:], positions=torch.zeros(()))
+        ).hint("""
+            The positions were added before the class token was put in front, so it has none. The table's first row is its own: first
+            torch.cat, then + positions."""),
+        positions_one_off=Wrong(
+            lambda again, patches, positions: again(patches=patches + positions[:-1], positions=torch.zeros(()))
+        ).hint("""
+            Every patch got the position of the place before it: the table's first row, which belongs to the class token, went to the first
+            patch. First torch.cat, then + positions."""),
+        no_positions=Wrong(lambda again: again(positions=torch.zeros(()))).hint("""
+            The positions were not added: the model would not know where a patch was."""),
+        no_class_token=Wrong(lambda patches, positions, encoder, head: head(encoder(patches + positions[1:]).mean(dim=1))).hint("""
+            There is no class token: the mean of the patches is read. Put the token in front, and read it: [:, 0]."""),
+        token_added_at_the_end=Wrong(
+            lambda again, class_token, head: again(class_token=0 * class_token, head=lambda x: head(x + class_token))
+        ).hint("""
+            The class token was added after the encoder. It must go through the encoder to look at the patches: it is its vector that says,
+            as a query, what to look for."""),
+        not_encoded=Wrong(lambda again: again(encoder=same)).hint("""
+            The encoder is missing: the class token has not looked at a single patch, so every picture gets the same logits."""),
+        every_token_classified=Wrong(partial(classify, read=same)).hint("""
+            There is a row of logits for every token. Only the class token goes to the head: take [:, 0] of what the encoder returns."""),
     ),
     afterthought="Something to think of: the class token is the same for every picture. When do two pictures' class tokens first differ?",
 )

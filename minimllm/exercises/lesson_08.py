@@ -1,23 +1,28 @@
 """Exercises of lesson 08: what reading costs in both designs, what is kept, and the weights of a gated block."""
 
 from collections.abc import Callable
+from functools import partial
 from itertools import product
 
 from minimllm.inspection.costs import Design
 from minimllm.models.language_model_config import LanguageModelConfig
 
-from . import Exercise, Mistake
+from . import Exercise, Mistake, Wrong
+
+Costs = tuple[int, int]
 
 
-def _designs(dim: int, kv_dim: int, mlp_dim: int, layers: int, cross_layers: int) -> tuple[Design, Design]:
+def designs(dim: int, kv_dim: int, mlp_dim: int, layers: int, cross_layers: int) -> tuple[Design, Design]:
     """Both designs of these widths; into how many heads they are divided makes no difference here."""
     language = LanguageModelConfig(1, dim, layers, dim // 2, mlp_dim, key_value_heads=kv_dim // 2, head_dim=2)
     return Design(language), Design(language, cross_layers)
 
 
-# ---- reading a picture and a text --------------------------------------------------------------------------------------
+def plus(costs: Costs, unified: int = 0, cross: int = 0) -> Costs:
+    return costs[0] + unified, costs[1] + cross
 
-Costs = tuple[int, int]
+
+# ---- reading a picture and a text --------------------------------------------------------------------------------------
 
 
 def reading_cases() -> list[tuple[int, ...]]:
@@ -25,11 +30,11 @@ def reading_cases() -> list[tuple[int, ...]]:
 
 
 def reading(image: int, text: int, dim: int, kv_dim: int, mlp_dim: int, layers: int, cross_layers: int) -> Costs:
-    unified, cross = _designs(dim, kv_dim, mlp_dim, layers, cross_layers)
+    unified, cross = designs(dim, kv_dim, mlp_dim, layers, cross_layers)
     return unified.multiply_adds(image, text).total, cross.multiply_adds(image, text).total
 
 
-def _reading(
+def by_hand(
     image: int,
     text: int,
     dim: int,
@@ -42,8 +47,9 @@ def _reading(
     matrices: int = 3,
     place: int = 1,
     unified_place: int = 0,
-    projected: int = 1,
-    twice_pairs: Callable[[int], int] = lambda tokens: 2 * tokens**2,
+    pairs: Callable[[int], float] = lambda tokens: tokens**2,
+    projected: int | None = 1,
+    blocks_projected: int | None = None,
     asked: int = 2,
     thought: int = 3,
     word_keys: int = 0,
@@ -52,190 +58,101 @@ def _reading(
 ) -> Costs:
     """The same by hand, with what people get wrong as options.
 
-    Products in attention, matrices of the MLP, the place of the picture in the text, how often it is projected, twice the
-    pairs of self-attention; and in the gated blocks: the words' matrices of attention, of the MLP, and for keys and values, the products of
-    looking, and whether the words are looked at as well.
+    Products in attention, matrices of the MLP, the picture's places in the text of both designs, pairs of self-attention; and of the gated
+    blocks: how often each projects the picture (``None``: for every word), how many do (``None``: all), the words' matrices of attention,
+    of the MLP, and for keys and values, the products of looking, and whether the words are looked at as well.
     """
     block = dim * (2 * dim + 2 * kv_dim + matrices * mlp_dim)
     whole, words = image + text + unified_place, text + place
-    unified = layers * (whole * block + products * dim * twice_pairs(whole) // 2)
-    gated = words * dim * (asked * dim + word_keys * kv_dim + min(thought, matrices) * mlp_dim) + projected * image * 2 * dim * kv_dim
+    unified = layers * (whole * block + products * dim * pairs(whole))
+    gated = words * dim * (asked * dim + word_keys * kv_dim + min(thought, matrices) * mlp_dim)
     gated += min(looked, products) * dim * words * (image + looked_at_words * words)
-    return unified, layers * (words * block + products * dim * twice_pairs(words) // 2) + cross_layers * gated
-
-
-def _misread(name: str, **options) -> Callable[..., Costs]:
-    def function(image: int, text: int, dim: int, kv_dim: int, mlp_dim: int, layers: int, cross_layers: int) -> Costs:
-        return _reading(image, text, dim, kv_dim, mlp_dim, layers, cross_layers, **options)
-
-    function.__name__ = name
-    return function
-
-
-causal_half = _misread("causal_half", twice_pairs=lambda tokens: tokens**2)
-causal_triangle = _misread("causal_triangle", twice_pairs=lambda tokens: tokens * (tokens + 1))
-causal_below = _misread("causal_below", twice_pairs=lambda tokens: tokens * (tokens - 1))
-causal_half_rounded = _misread("causal_half_rounded", twice_pairs=lambda tokens: tokens**2 // 2 * 2)
-gated_words_forgotten = _misread("gated_words_forgotten", asked=0, thought=0)
-gated_words_ask_only = _misread("gated_words_ask_only", thought=0)
-gated_words_think_only = _misread("gated_words_think_only", asked=0)
-gated_words_without_output = _misread("gated_words_without_output", asked=1)
-looking_forgotten = _misread("looking_forgotten", looked=0)
-looked_once = _misread("looked_once", looked=1)
-words_given_keys = _misread("words_given_keys", word_keys=2)
-words_given_keys_and_looked_at = _misread("words_given_keys_and_looked_at", word_keys=2, looked_at_words=True)
-words_looked_at = _misread("words_looked_at", looked_at_words=True)
-place_in_both = _misread("place_in_both", unified_place=1)
-place_exchanged = _misread("place_exchanged", unified_place=1, place=0)
-
-
-def scores_alone(image, text, dim, kv_dim, mlp_dim, layers, cross_layers):
-    return _reading(image, text, dim, kv_dim, mlp_dim, layers, cross_layers, products=1)
-
-
-def two_matrices(image, text, dim, kv_dim, mlp_dim, layers, cross_layers):
-    return _reading(image, text, dim, kv_dim, mlp_dim, layers, cross_layers, matrices=2)
-
-
-def no_place(image, text, dim, kv_dim, mlp_dim, layers, cross_layers):
-    return _reading(image, text, dim, kv_dim, mlp_dim, layers, cross_layers, place=0)
-
-
-def not_projected(image, text, dim, kv_dim, mlp_dim, layers, cross_layers):
-    return _reading(image, text, dim, kv_dim, mlp_dim, layers, cross_layers, projected=0)
-
-
-def projected_for_each_word(image, text, dim, kv_dim, mlp_dim, layers, cross_layers):
-    return _reading(image, text, dim, kv_dim, mlp_dim, layers, cross_layers, projected=text + 1)
-
-
-def all_heads(image, text, dim, kv_dim, mlp_dim, layers, cross_layers):
-    return _reading(image, text, dim, dim, mlp_dim, layers, cross_layers)
-
-
-def at_every_block(image, text, dim, kv_dim, mlp_dim, layers, cross_layers):
-    return _reading(image, text, dim, kv_dim, mlp_dim, layers, layers)
-
-
-def not_squared(image, text, dim, kv_dim, mlp_dim, layers, cross_layers):
-    unified, cross = _reading(image, text, dim, kv_dim, mlp_dim, layers, cross_layers)
-    whole, words = image + text, text + 1
-    return unified - layers * 2 * dim * (whole**2 - whole), cross - layers * 2 * dim * (words**2 - words)
-
-
-def pictures_asked_too(image, text, dim, kv_dim, mlp_dim, layers, cross_layers):
-    unified, cross = _reading(image, text, dim, kv_dim, mlp_dim, layers, cross_layers)
-    return unified, cross + cross_layers * image * dim * (2 * dim + 3 * mlp_dim)
-
-
-def in_the_text_as_well(image, text, dim, kv_dim, mlp_dim, layers, cross_layers):
-    unified, cross = _reading(image, text, dim, kv_dim, mlp_dim, layers, cross_layers)
-    gated = cross - _reading(image, text, dim, kv_dim, mlp_dim, layers, 0)[1]
-    return unified, unified + gated
-
-
-def words_through_the_blocks(image, text, dim, kv_dim, mlp_dim, layers, cross_layers):
-    unified, cross = _reading(image, text, dim, kv_dim, mlp_dim, layers, cross_layers)
-    return unified - layers * image * dim * (2 * dim + 2 * kv_dim + 3 * mlp_dim), cross
-
-
-def operations(image, text, dim, kv_dim, mlp_dim, layers, cross_layers):
-    unified, cross = _reading(image, text, dim, kv_dim, mlp_dim, layers, cross_layers)
-    return 2 * unified, 2 * cross
-
-
-def exchanged(image, text, dim, kv_dim, mlp_dim, layers, cross_layers):
-    return _reading(image, text, dim, kv_dim, mlp_dim, layers, cross_layers)[::-1]
+    picture = (words if projected is None else projected) * image * 2 * dim * kv_dim
+    cross = layers * (words * block + products * dim * pairs(words)) + cross_layers * gated
+    return int(unified), int(cross + (cross_layers if blocks_projected is None else blocks_projected) * picture)
 
 
 READING = Exercise(
     reference=reading,
     cases=reading_cases,
-    mistakes=(
-        Mistake(scores_alone, "Each pair of a query and a key is multiplied twice: for its score, and for its share of the result."),
-        Mistake(two_matrices, "The MLP of Llama, SwiGLU, has three matrices: gate, up and down."),
-        Mistake(
-            no_place, "With cross-attention, text + 1 tokens stand in the text: one of them stands for the picture and is read like a word."
-        ),
-        Mistake(
-            not_projected,
-            "In every gated block, each image token becomes a key and a value: two matrices of dim × kv_dim. That is missing.",
-        ),
-        Mistake(
-            projected_for_each_word,
-            "Keys and values of the picture are computed once in a gated block, not once for each word that looks at them.",
-        ),
-        Mistake(all_heads, "Keys and values are kv_dim wide, not dim: heads share them. So two of the four matrices are narrower."),
-        Mistake(at_every_block, "There are cross_layers gated blocks, not one for each of the decoder's blocks."),
-        Mistake(not_squared, "In self-attention every token looks at every token: tokens² pairs. You counted each token once."),
-        Mistake(
-            pictures_asked_too,
-            "In a gated block the image tokens are only looked at. They ask nothing, and do not go through its MLP: no query, no output, "
-            "no SwiGLU for them.",
-        ),
-        Mistake(
-            in_the_text_as_well,
-            "With cross-attention, the decoder's own blocks never see the image tokens. They read text + 1 tokens.",
-        ),
-        Mistake(
-            words_through_the_blocks,
-            "In the unified design the image tokens go through everything that words go through, all matrices of all blocks.",
-        ),
-        Mistake(
-            causal_half,
-            "You counted half of the pairs in self-attention, as the causal mask allows. As we compute it, the other half is computed and "
-            "thrown away: tokens² pairs.",
-            also=(causal_triangle, causal_below, causal_half_rounded),
-        ),
-        Mistake(
-            gated_words_forgotten,
-            "What the words cost in the gated blocks is missing: each of the text + 1 tokens goes through the query's matrix and the "
-            "output's there, and through SwiGLU.",
-        ),
-        Mistake(
-            gated_words_ask_only,
-            "In the gated blocks the words go through SwiGLU as well: three matrices of dim × mlp_dim. That is missing.",
-        ),
-        Mistake(
-            gated_words_think_only,
-            "In the gated blocks the words ask: the query's matrix and the output's, dim × dim each, are missing.",
-        ),
-        Mistake(
-            gated_words_without_output,
-            "In the gated blocks the words go through two matrices of dim × dim: the query's, and the output's behind the heads. You "
-            "counted one.",
-        ),
-        Mistake(
-            looking_forgotten,
-            "The looking is missing: in every gated block each of the text + 1 tokens meets each image token, 2 · dim for every pair.",
-        ),
-        Mistake(
-            looked_once,
-            "In the gated blocks, too, each pair of a word and an image token is multiplied twice: for its score, and for its share of the "
-            "result. You counted it once.",
-        ),
-        Mistake(
-            words_given_keys,
-            "In the gated blocks the words get no keys and values: they only ask, and nobody looks at them there. These two matrices are "
-            "for the image tokens.",
-        ),
-        Mistake(
-            words_looked_at,
-            "In the gated blocks the words look at the image tokens alone, not at each other: (text + 1) · image pairs.",
-            also=(words_given_keys_and_looked_at,),
-        ),
-        Mistake(
-            place_in_both,
-            "The unified design reads image + text tokens. The one token more, which stands for the picture, is in the text of the design "
-            "with cross-attention alone.",
-        ),
-        Mistake(
-            place_exchanged,
-            "The token that stands for the picture is on the wrong side: image + text tokens in the unified design, text + 1 in the text "
-            "with cross-attention.",
-        ),
-        Mistake(operations, "Asked for are multiply-adds. Counted as two floating-point operations each, it would be twice as many."),
-        Mistake(exchanged, "The two results are in the wrong order: the unified design comes first."),
+    mistakes=dict(
+        scores_alone=Wrong(partial(by_hand, products=1)).hint("""
+            Each pair of a query and a key is multiplied twice: for its score, and for its share of the result."""),
+        two_matrices=Wrong(partial(by_hand, matrices=2)).hint("The MLP of Llama, SwiGLU, has three matrices: gate, up and down."),
+        no_place=Wrong(partial(by_hand, place=0)).hint("""
+            With cross-attention, text + 1 tokens stand in the text: one of them stands for the picture and is read like a word."""),
+        not_projected=Wrong(partial(by_hand, projected=0)).hint("""
+            In every gated block, each image token becomes a key and a value: two matrices of dim × kv_dim. That is missing."""),
+        projected_for_each_word=Wrong(partial(by_hand, projected=None)).hint("""
+            Keys and values of the picture are computed once in a gated block, not once for each word that looks at them."""),
+        all_heads=Wrong(lambda again, dim: again(kv_dim=dim)).hint("""
+            Keys and values are kv_dim wide, not dim: heads share them. So two of the four matrices are narrower."""),
+        at_every_block=Wrong(lambda again, layers: again(cross_layers=layers)).hint("""
+            There are cross_layers gated blocks, not one for each of the decoder's blocks."""),
+        not_squared=Wrong(partial(by_hand, pairs=lambda tokens: tokens)).hint("""
+            In self-attention every token looks at every token: tokens² pairs. You counted each token once."""),
+        pictures_asked_too=Wrong(
+            lambda right, image, dim, mlp_dim, cross_layers: plus(right, cross=cross_layers * image * dim * (2 * dim + 3 * mlp_dim))
+        ).hint("""
+            In a gated block the image tokens are only looked at. They ask nothing, and do not go through its MLP: no query, no output, no
+            SwiGLU for them."""),
+        in_the_text_as_well=Wrong(lambda right, again: (right[0], right[0] + right[1] - again(image=1)[0])).hint("""
+            With cross-attention, the decoder's own blocks never see the image tokens. They read text + 1 tokens."""),
+        words_through_the_blocks=Wrong(
+            lambda right, image, dim, kv_dim, mlp_dim, layers: plus(right, -layers * image * dim * (2 * dim + 2 * kv_dim + 3 * mlp_dim))
+        ).hint("In the unified design the image tokens go through everything that words go through, all matrices of all blocks."),
+        causal_half=Wrong(
+            partial(by_hand, pairs=lambda tokens: tokens**2 / 2),
+            causal_triangle=partial(by_hand, pairs=lambda tokens: tokens * (tokens + 1) / 2),
+            causal_below=partial(by_hand, pairs=lambda tokens: tokens * (tokens - 1) / 2),
+            causal_half_rounded=partial(by_hand, pairs=lambda tokens: tokens**2 // 2),
+        ).hint("""
+            You counted half of the pairs in self-attention, as the causal mask allows. As we compute it, the other half is computed and
+            thrown away: tokens² pairs."""),
+        gated_words_forgotten=Wrong(partial(by_hand, asked=0, thought=0)).hint("""
+            What the words cost in the gated blocks is missing: each of the text + 1 tokens goes through the query's matrix and the output's
+            there, and through SwiGLU."""),
+        gated_words_ask_only=Wrong(partial(by_hand, thought=0)).hint("""
+            In the gated blocks the words go through SwiGLU as well: three matrices of dim × mlp_dim. That is missing."""),
+        gated_words_think_only=Wrong(partial(by_hand, asked=0)).hint("""
+            In the gated blocks the words ask: the query's matrix and the output's, dim × dim each, are missing."""),
+        gated_words_without_output=Wrong(partial(by_hand, asked=1)).hint("""
+            In the gated blocks the words go through two matrices of dim × dim: the query's, and the output's behind the heads. You counted
+            one."""),
+        looking_forgotten=Wrong(partial(by_hand, looked=0)).hint("""
+            The looking is missing: in every gated block each of the text + 1 tokens meets each image token, 2 · dim for every pair."""),
+        looked_once=Wrong(partial(by_hand, looked=1)).hint("""
+            In the gated blocks, too, each pair of a word and an image token is multiplied twice: for its score, and for its share of the
+            result. You counted it once."""),
+        words_given_keys=Wrong(partial(by_hand, word_keys=2)).hint("""
+            In the gated blocks the words get no keys and values: they only ask, and nobody looks at them there. These two matrices are for
+            the image tokens."""),
+        words_looked_at=Wrong(
+            partial(by_hand, looked_at_words=True),
+            words_given_keys_and_looked_at=partial(by_hand, word_keys=2, looked_at_words=True),
+        ).hint("In the gated blocks the words look at the image tokens alone, not at each other: (text + 1) · image pairs."),
+        place_in_both=Wrong(partial(by_hand, unified_place=1)).hint("""
+            The unified design reads image + text tokens. The one token more, which stands for the picture, is in the text of the design
+            with cross-attention alone."""),
+        place_exchanged=Wrong(partial(by_hand, unified_place=1, place=0)).hint("""
+            The token that stands for the picture is on the wrong side: image + text tokens in the unified design, text + 1 in the text with
+            cross-attention."""),
+        operations=Wrong(lambda right: (2 * right[0], 2 * right[1])).hint("""
+            Asked for are multiply-adds. Counted as two floating-point operations each, it would be twice as many."""),
+        exchanged=Wrong(lambda right: right[::-1]).hint("The two results are in the wrong order: the unified design comes first."),
+        gated_among_the_layers=Wrong(
+            lambda right, again, layers, cross_layers: (right[0], right[1] - again(image=1, layers=cross_layers)[0])
+        ).hint("""
+            With cross-attention you take cross_layers of the layers away. All layers of the decoder stay; the gated blocks stand between
+            them, in addition: layers + cross_layers in all."""),
+        gated_read_like_the_others=Wrong(
+            lambda right, again, cross_layers: (right[0], right[1] + again(image=1, layers=cross_layers)[0])
+        ).hint("""
+            With cross-attention you let the words go through layers + cross_layers of the decoder's own blocks. There are `layers` of
+            these; the gated blocks are counted apart, with what a gated block costs."""),
+        projected_once=Wrong(partial(by_hand, blocks_projected=1)).hint("""
+            You count the picture's keys and values once. Every gated block has matrices of its own, so they are computed anew in each:
+            cross_layers times."""),
     ),
     afterthought="Something to think of: at how many image tokens does the picture cost the unified design more than the words?",
 )
@@ -248,118 +165,68 @@ def keeping_cases() -> list[tuple[int, ...]]:
 
 
 def kept(image: int, text: int, kv_dim: int, layers: int, cross_layers: int, size: int) -> Costs:
-    unified, cross = _designs(kv_dim, kv_dim, 1, layers, cross_layers)
+    unified, cross = designs(kv_dim, kv_dim, 1, layers, cross_layers)
     return unified.cache_bytes(image, text, size), cross.cache_bytes(image, text, size)
-
-
-def keys_alone(image, text, kv_dim, layers, cross_layers, size):
-    unified, cross = kept(image, text, kv_dim, layers, cross_layers, size)
-    return unified // 2, cross // 2
-
-
-def numbers(image, text, kv_dim, layers, cross_layers, size):
-    return kept(image, text, kv_dim, layers, cross_layers, 1)
-
-
-def kept_in_all_blocks(image, text, kv_dim, layers, cross_layers, size):
-    return kept(image, text, kv_dim, layers, layers, size)
-
-
-def text_alone(image, text, kv_dim, layers, cross_layers, size):
-    return kept(image, text, kv_dim, layers, cross_layers, size)[0], 2 * layers * (text + 1) * kv_dim * size
-
-
-def words_in_gated_blocks(image, text, kv_dim, layers, cross_layers, size):
-    unified, cross = kept(image, text, kv_dim, layers, cross_layers, size)
-    return unified, cross + 2 * cross_layers * (text + 1) * kv_dim * size
-
-
-def kept_without_place(image, text, kv_dim, layers, cross_layers, size):
-    unified, cross = kept(image, text, kv_dim, layers, cross_layers, size)
-    return unified, cross - 2 * layers * kv_dim * size
-
-
-def for_each_word(image, text, kv_dim, layers, cross_layers, size):
-    return kept(image, text, kv_dim, layers, cross_layers, size)[0], kept(image, text, kv_dim, layers, cross_layers * (text + 1), size)[1]
-
-
-def kept_exchanged(image, text, kv_dim, layers, cross_layers, size):
-    return kept(image, text, kv_dim, layers, cross_layers, size)[::-1]
-
-
-def everything_everywhere(image, text, kv_dim, layers, cross_layers, size):
-    return kept(image, text, kv_dim, layers, cross_layers, size)[0], 2 * (layers + cross_layers) * (image + text + 1) * kv_dim * size
-
-
-def everything_everywhere_without_place(image, text, kv_dim, layers, cross_layers, size):
-    return kept(image, text, kv_dim, layers, cross_layers, size)[0], 2 * (layers + cross_layers) * (image + text) * kv_dim * size
-
-
-def everything_everywhere_in_both(image, text, kv_dim, layers, cross_layers, size):
-    both = 2 * (layers + cross_layers) * kv_dim * size
-    return both * (image + text), both * (image + text + 1)
-
-
-def kept_in_the_text_as_well(image, text, kv_dim, layers, cross_layers, size):
-    unified, cross = kept(image, text, kv_dim, layers, cross_layers, size)
-    return unified, cross + 2 * layers * image * kv_dim * size
-
-
-def kept_in_the_text_without_place(image, text, kv_dim, layers, cross_layers, size):
-    unified, cross = kept(image, text, kv_dim, layers, cross_layers, size)
-    return unified, cross + 2 * layers * (image - 1) * kv_dim * size
-
-
-def kept_place_in_both(image, text, kv_dim, layers, cross_layers, size):
-    unified, cross = kept(image, text, kv_dim, layers, cross_layers, size)
-    return unified + 2 * layers * kv_dim * size, cross
-
-
-def kept_place_exchanged(image, text, kv_dim, layers, cross_layers, size):
-    unified, cross = kept(image, text, kv_dim, layers, cross_layers, size)
-    return unified + 2 * layers * kv_dim * size, cross - 2 * layers * kv_dim * size
 
 
 KEPT = Exercise(
     reference=kept,
     cases=keeping_cases,
-    mistakes=(
-        Mistake(keys_alone, "Half of it: of every token a key *and* a value are kept."),
-        Mistake(numbers, "These are numbers, not bytes: each takes `size` bytes."),
-        Mistake(kept_in_all_blocks, "With cross-attention, only the gated blocks keep the picture: cross_layers of them, not layers."),
-        Mistake(
-            text_alone,
-            "With cross-attention the picture is kept, too: its keys and values in every gated block. Without them each word would have to "
-            "project it again.",
-        ),
-        Mistake(
-            words_in_gated_blocks,
-            "In the gated blocks the words only ask. Nothing of them is kept there, since nobody looks at them there.",
-        ),
-        Mistake(kept_without_place, "With cross-attention the picture has a token in the text, whose key and value are kept: text + 1."),
-        Mistake(for_each_word, "The picture's keys and values are kept once, whatever the number of words."),
-        Mistake(
-            everything_everywhere,
-            "You keep all tokens in all layers + cross_layers blocks. With cross-attention each kind is kept where it is looked at: the "
-            "text + 1 tokens in the decoder's layers, the image tokens in the cross_layers gated blocks.",
-            also=(everything_everywhere_without_place, everything_everywhere_in_both),
-        ),
-        Mistake(
-            kept_in_the_text_as_well,
-            "With cross-attention, the decoder's own blocks never see the image tokens, and keep nothing of them: text + 1 tokens there.",
-            also=(kept_in_the_text_without_place,),
-        ),
-        Mistake(
-            kept_place_in_both,
-            "The unified design keeps image + text tokens. The one token more, which stands for the picture, is in the text of the design "
-            "with cross-attention alone.",
-        ),
-        Mistake(
-            kept_place_exchanged,
-            "The token that stands for the picture is on the wrong side: image + text tokens in the unified design, text + 1 in the text "
-            "with cross-attention.",
-        ),
-        Mistake(kept_exchanged, "The two results are in the wrong order: the unified design comes first."),
+    mistakes=dict(
+        keys_alone=Wrong(lambda right: (right[0] // 2, right[1] // 2)).hint("Half of it: of every token a key *and* a value are kept."),
+        numbers=Wrong(lambda again: again(size=1)).hint("These are numbers, not bytes: each takes `size` bytes."),
+        kept_in_all_blocks=Wrong(lambda again, layers: again(cross_layers=layers)).hint("""
+            With cross-attention, only the gated blocks keep the picture: cross_layers of them, not layers."""),
+        text_alone=Wrong(lambda again: (again()[0], again(image=1)[0])).hint("""
+            With cross-attention the picture is kept, too: its keys and values in every gated block. Without them each word would have to
+            project it again."""),
+        words_in_gated_blocks=Wrong(
+            lambda right, text, kv_dim, cross_layers, size: plus(right, cross=2 * cross_layers * (text + 1) * kv_dim * size)
+        ).hint("In the gated blocks the words only ask. Nothing of them is kept there, since nobody looks at them there."),
+        kept_without_place=Wrong(lambda right, kv_dim, layers, size: plus(right, cross=-2 * layers * kv_dim * size)).hint("""
+            With cross-attention the picture has a token in the text, whose key and value are kept: text + 1."""),
+        for_each_word=Wrong(lambda again, text, cross_layers: again(cross_layers=cross_layers * (text + 1))).hint("""
+            The picture's keys and values are kept once, whatever the number of words."""),
+        everything_everywhere=Wrong(
+            lambda right, image, text, kv_dim, layers, cross_layers, size: (
+                right[0],
+                2 * (layers + cross_layers) * (image + text + 1) * kv_dim * size,
+            ),
+            everything_everywhere_without_place=lambda again, layers, cross_layers: (
+                again()[0],
+                again(layers=layers + cross_layers)[0],
+            ),
+            everything_everywhere_in_both=lambda again, text, layers, cross_layers: tuple(
+                again(text=text + more, layers=layers + cross_layers)[0] for more in (0, 1)
+            ),
+        ).hint("""
+            You keep all tokens in all layers + cross_layers blocks. With cross-attention each kind is kept where it is looked at: the text
+            + 1 tokens in the decoder's layers, the image tokens in the cross_layers gated blocks."""),
+        kept_in_the_text_as_well=Wrong(
+            lambda right, image, kv_dim, layers, size: plus(right, cross=2 * layers * image * kv_dim * size),
+            kept_in_the_text_without_place=lambda right, image, kv_dim, layers, size: plus(
+                right, cross=2 * layers * (image - 1) * kv_dim * size
+            ),
+        ).hint("""
+            With cross-attention, the decoder's own blocks never see the image tokens, and keep nothing of them: text + 1 tokens there."""),
+        kept_place_in_both=Wrong(lambda again, text: (again(text=text + 1)[0], again()[1])).hint("""
+            The unified design keeps image + text tokens. The one token more, which stands for the picture, is in the text of the design
+            with cross-attention alone."""),
+        kept_place_exchanged=Wrong(lambda again, text: (again(text=text + 1)[0], again(text=text - 1)[1])).hint("""
+            The token that stands for the picture is on the wrong side: image + text tokens in the unified design, text + 1 in the text with
+            cross-attention."""),
+        kept_exchanged=Wrong(lambda right: right[::-1]).hint("The two results are in the wrong order: the unified design comes first."),
+        kept_in_one_block=Wrong(
+            lambda again: again(layers=1, cross_layers=1),
+            picture_kept_in_one_block=lambda again: again(cross_layers=1),
+        ).hint("""
+            You count one block. Every block has keys and values of its own: those of the text are kept in each of the `layers`, those of
+            the picture in each of the cross_layers."""),
+        gated_among_the_layers_kept=Wrong(
+            lambda right, again, layers, cross_layers: (right[0], again(layers=layers - cross_layers, cross_layers=cross_layers)[1])
+        ).hint("""
+            With cross-attention you take cross_layers of the layers away. All layers of the decoder stay, and keep the words; the gated
+            blocks come in addition."""),
     ),
     afterthought="Something to think of: what happens to both numbers if every block has one key/value head alone?",
 )
@@ -376,128 +243,65 @@ def gated_parameters(dim: int, kv_dim: int, head_dim: int, mlp_dim: int) -> int:
     return attention + 3 * dim * mlp_dim + 2 * dim + 2
 
 
-def without_gates(dim, kv_dim, head_dim, mlp_dim):
-    return gated_parameters(dim, kv_dim, head_dim, mlp_dim) - 2
+SMALL_PARTS = (
+    ("", "one of the two gates, a single number", "the two gates, a single number each"),
+    ("", "one of the two RMS norms before attention and MLP, dim numbers", "the two RMS norms before attention and MLP, dim each"),
+    ("", "one of the norms on queries and keys, head_dim numbers", "the norms on queries and keys, head_dim numbers each"),
+)
 
 
-def one_gate(dim, kv_dim, head_dim, mlp_dim):
-    return gated_parameters(dim, kv_dim, head_dim, mlp_dim) - 1
+def without(gates: int, norms: int, head_norms: int) -> Mistake:
+    """Several of the small parts left out at once: so many gates, norms, norms of the heads. One hint each, put together."""
+    hints = [part[missing] for part, missing in zip(SMALL_PARTS, (gates, norms, head_norms), strict=True) if missing]
+    wrong = Wrong(lambda right, dim, head_dim: right - gates - norms * dim - head_norms * head_dim)
+    return wrong.hint(f"Small parts are missing: {'; and '.join(hints)}.")
 
 
-def gates_of_vectors(dim, kv_dim, head_dim, mlp_dim):
-    return gated_parameters(dim, kv_dim, head_dim, mlp_dim) + 2 * dim - 2
-
-
-def without_norms(dim, kv_dim, head_dim, mlp_dim):
-    return gated_parameters(dim, kv_dim, head_dim, mlp_dim) - 2 * dim
-
-
-def without_head_norms(dim, kv_dim, head_dim, mlp_dim):
-    return gated_parameters(dim, kv_dim, head_dim, mlp_dim) - 2 * head_dim
-
-
-def one_norm(dim, kv_dim, head_dim, mlp_dim):
-    return gated_parameters(dim, kv_dim, head_dim, mlp_dim) - dim
-
-
-def one_head_norm(dim, kv_dim, head_dim, mlp_dim):
-    return gated_parameters(dim, kv_dim, head_dim, mlp_dim) - head_dim
-
-
-def norms_of_all_heads(dim, kv_dim, head_dim, mlp_dim):
-    return gated_parameters(dim, kv_dim, head_dim, mlp_dim) + dim + kv_dim - 2 * head_dim
-
-
-def wide_keys(dim, kv_dim, head_dim, mlp_dim):
-    return gated_parameters(dim, dim, head_dim, mlp_dim)
-
-
-def plain_mlp(dim, kv_dim, head_dim, mlp_dim):
-    return gated_parameters(dim, kv_dim, head_dim, mlp_dim) - dim * mlp_dim
-
-
-def with_biases(dim, kv_dim, head_dim, mlp_dim):
-    return gated_parameters(dim, kv_dim, head_dim, mlp_dim) + 3 * dim + 2 * kv_dim + 2 * mlp_dim
-
-
-def no_output(dim, kv_dim, head_dim, mlp_dim):
-    return gated_parameters(dim, kv_dim, head_dim, mlp_dim) - dim * dim
-
-
-def attention_half(dim, kv_dim, head_dim, mlp_dim):
-    return 2 * dim * dim + 2 * dim * kv_dim + 2 * head_dim + dim + 1
-
-
-def attention_matrices(dim, kv_dim, head_dim, mlp_dim):
-    return 2 * dim * dim + 2 * dim * kv_dim
-
-
-def attention_and_head_norms(dim, kv_dim, head_dim, mlp_dim):
-    return attention_matrices(dim, kv_dim, head_dim, mlp_dim) + 2 * head_dim
-
-
-def attention_and_norm(dim, kv_dim, head_dim, mlp_dim):
-    return attention_matrices(dim, kv_dim, head_dim, mlp_dim) + dim
-
-
-def attention_norm_and_gate(dim, kv_dim, head_dim, mlp_dim):
-    return attention_matrices(dim, kv_dim, head_dim, mlp_dim) + dim + 1
-
-
-def attention_with_all_norms(dim, kv_dim, head_dim, mlp_dim):
-    return attention_matrices(dim, kv_dim, head_dim, mlp_dim) + 2 * head_dim + dim
-
-
-def no_mlp(dim, kv_dim, head_dim, mlp_dim):
-    return gated_parameters(dim, kv_dim, head_dim, mlp_dim) - 3 * dim * mlp_dim
-
-
-def _several_missing() -> list[Mistake]:
-    """Of the small parts, several left out at once: gates, norms, norms of the heads. One hint each, put together."""
-    gate_hints = "", "one of the two gates, a single number", "the two gates, a single number each"
-    norm_hints = (
-        "",
-        "one of the two RMS norms before attention and MLP, dim numbers",
-        "the two RMS norms before attention and MLP, dim each",
-    )
-    head_hints = "", "one of the norms on queries and keys, head_dim numbers", "the norms on queries and keys, head_dim numbers each"
-
-    def mistake(gates: int, norms: int, head_norms: int) -> Mistake:
-        def function(dim: int, kv_dim: int, head_dim: int, mlp_dim: int) -> int:
-            return gated_parameters(dim, kv_dim, head_dim, mlp_dim) - gates - norms * dim - head_norms * head_dim
-
-        function.__name__ = f"without_{gates}_gates_{norms}_norms_{head_norms}_head_norms"
-        hints = [hint for hint in (gate_hints[gates], norm_hints[norms], head_hints[head_norms]) if hint]
-        return Mistake(function, f"Small parts are missing: {'; and '.join(hints)}.")
-
-    return [mistake(*missing) for missing in product(range(3), repeat=3) if sum(map(bool, missing)) > 1]
-
+SEVERAL = {
+    "without_{}_gates_{}_norms_{}_head_norms".format(*missing): without(*missing)
+    for missing in product(range(3), repeat=3)
+    if sum(map(bool, missing)) > 1
+}
 
 PARAMETERS = Exercise(
     reference=gated_parameters,
     cases=parameter_cases,
-    mistakes=(
-        Mistake(without_gates, "Two are missing: the gates. Each is a single number."),
-        Mistake(one_gate, "One is missing: attention and MLP have a gate each."),
-        Mistake(gates_of_vectors, "A gate is one number for the whole token, not one for each of its dim numbers."),
-        Mistake(without_norms, "The two RMS norms before attention and MLP have a scale each, of dim numbers."),
-        Mistake(
-            without_head_norms, "Queries and keys are normalised, and each of these two norms has a learned scale, of head_dim numbers."
-        ),
-        Mistake(one_norm, "An RMS norm is missing: there are two, before attention and before the MLP, of dim numbers each."),
-        Mistake(one_head_norm, "A norm is missing: queries have one and keys have one, of head_dim numbers each."),
-        *_several_missing(),
-        Mistake(
-            attention_half,
-            "That is the attention alone. In this block, as in Llama 3.2 Vision, a second half follows: an RMS norm, SwiGLU, and its gate.",
-            also=(attention_matrices, attention_and_head_norms, attention_and_norm, attention_norm_and_gate, attention_with_all_norms),
-        ),
-        Mistake(no_mlp, "The three matrices of SwiGLU are missing: gate, up and down, dim × mlp_dim each."),
-        Mistake(norms_of_all_heads, "The norms of queries and keys are shared by all heads: head_dim numbers each."),
-        Mistake(wide_keys, "Keys and values are kv_dim wide, so two of the four matrices are dim × kv_dim."),
-        Mistake(plain_mlp, "The MLP of Llama, SwiGLU, has three matrices: gate, up and down."),
-        Mistake(with_biases, "These layers have no biases."),
-        Mistake(no_output, "Attention has four matrices; the one behind the heads, the output's, is missing."),
+    mistakes=dict(
+        without_gates=Wrong(lambda right: right - 2).hint("Two are missing: the gates. Each is a single number."),
+        one_gate=Wrong(lambda right: right - 1).hint("One is missing: attention and MLP have a gate each."),
+        gates_of_vectors=Wrong(lambda right, dim: right + 2 * dim - 2).hint("""
+            A gate is one number for the whole token, not one for each of its dim numbers."""),
+        without_norms=Wrong(lambda right, dim: right - 2 * dim).hint("""
+            The two RMS norms before attention and MLP have a scale each, of dim numbers."""),
+        without_head_norms=Wrong(lambda right, head_dim: right - 2 * head_dim).hint("""
+            Queries and keys are normalised, and each of these two norms has a learned scale, of head_dim numbers."""),
+        one_norm=Wrong(lambda right, dim: right - dim).hint("""
+            An RMS norm is missing: there are two, before attention and before the MLP, of dim numbers each."""),
+        one_head_norm=Wrong(lambda right, head_dim: right - head_dim).hint("""
+            A norm is missing: queries have one and keys have one, of head_dim numbers each."""),
+        **SEVERAL,
+        attention_half=Wrong(
+            lambda dim, kv_dim, head_dim: 2 * dim * (dim + kv_dim) + 2 * head_dim + dim + 1,
+            attention_matrices=lambda dim, kv_dim: 2 * dim * (dim + kv_dim),
+            attention_and_head_norms=lambda dim, kv_dim, head_dim: 2 * dim * (dim + kv_dim) + 2 * head_dim,
+            attention_and_norm=lambda dim, kv_dim: 2 * dim * (dim + kv_dim) + dim,
+            attention_norm_and_gate=lambda dim, kv_dim: 2 * dim * (dim + kv_dim) + dim + 1,
+            attention_with_all_norms=lambda dim, kv_dim, head_dim: 2 * dim * (dim + kv_dim) + 2 * head_dim + dim,
+        ).hint("""
+            That is the attention alone. In this block, as in Llama 3.2 Vision, a second half follows: an RMS norm, SwiGLU, and its
+            gate."""),
+        no_mlp=Wrong(lambda right, dim, mlp_dim: right - 3 * dim * mlp_dim).hint("""
+            The three matrices of SwiGLU are missing: gate, up and down, dim × mlp_dim each."""),
+        norms_of_all_heads=Wrong(lambda right, dim, kv_dim, head_dim: right + dim + kv_dim - 2 * head_dim).hint("""
+            The norms of queries and keys are shared by all heads: head_dim numbers each."""),
+        wide_keys=Wrong(lambda again, dim: again(kv_dim=dim)).hint("""
+            Keys and values are kv_dim wide, so two of the four matrices are dim × kv_dim."""),
+        plain_mlp=Wrong(lambda right, dim, mlp_dim: right - dim * mlp_dim).hint("""
+            The MLP of Llama, SwiGLU, has three matrices: gate, up and down."""),
+        with_biases=Wrong(lambda right, dim, kv_dim, mlp_dim: right + 3 * dim + 2 * kv_dim + 2 * mlp_dim).hint("""
+            These layers have no biases."""),
+        no_output=Wrong(lambda right, dim: right - dim * dim).hint("""
+            Attention has four matrices; the one behind the heads, the output's, is missing."""),
     ),
     afterthought="Something to think of: how many gated blocks make as many weights as a linear projector from 1024 to 4096?",
 )

@@ -16,7 +16,7 @@ from minimllm.weights.gguf import dequantise_q4_1
 from minimllm.weights.gguf_llama import undo_permutation
 from minimllm.weights.pretrained import file_names
 
-from . import Exercise, Mistake
+from . import Exercise, Wrong
 
 # ---- parameters from a config -----------------------------------------------------------------------------------------
 
@@ -46,83 +46,34 @@ def llama_parameters(config: dict[str, Any]) -> int:
     return _count(config)
 
 
-def every_head_its_key(config: dict[str, Any]) -> int:
-    return _count(config, grouped=False)
-
-
-def two_matrices_in_the_mlp(config: dict[str, Any]) -> int:
-    return _count(config, gate=0)
-
-
-def tied_counted_twice(config: dict[str, Any]) -> int:
-    return _count(config, tied=False)
-
-
-def no_norms(config: dict[str, Any]) -> int:
-    return _count(config, norms=0, last=0)
-
-
-def last_norm_forgotten(config: dict[str, Any]) -> int:
-    return _count(config, last=0)
-
-
-def one_norm_per_block(config: dict[str, Any]) -> int:
-    return _count(config, norms=1)
-
-
-def four_squares(config: dict[str, Any]) -> int:
-    return _count(config, wide=False, grouped=False)
-
-
-def tie_inverted(config: dict[str, Any]) -> int:
-    return _count(config | dict(tie_word_embeddings=not config["tie_word_embeddings"]))
-
-
-def output_forgotten(config: dict[str, Any]) -> int:
-    return _count(config | dict(tie_word_embeddings=True))
-
-
-def head_dim_computed(config: dict[str, Any]) -> int:
-    return _count(config, wide=False)
-
-
-def one_block(config: dict[str, Any]) -> int:
-    return _count(config | dict(num_hidden_layers=1))
-
-
 LLAMA_PARAMETERS = Exercise(
     reference=llama_parameters,
     cases=config_cases,
-    mistakes=(
-        Mistake(
-            every_head_its_key,
-            "Keys and values are counted as many as queries. num_key_value_heads says how many there are: their two matrices map "
-            "hidden_size to num_key_value_heads * head_dim.",
-        ),
-        Mistake(two_matrices_in_the_mlp, "The MLP has three matrices, not two: SwiGLU has a gate (lesson 05)."),
-        Mistake(
-            tied_counted_twice,
-            "With tie_word_embeddings the output layer is the embedding table itself: one matrix, counted once.",
-        ),
-        Mistake(
-            tie_inverted,
-            "The tie is read the wrong way round: with tie_word_embeddings there is one table, without it there are two.",
-        ),
-        Mistake(output_forgotten, "Without tie_word_embeddings the output layer is a matrix of its own, as large as the embedding table."),
-        Mistake(
-            four_squares,
-            "The attention is counted as four square matrices of hidden_size. Query and output are hidden_size by num_attention_heads * "
-            "head_dim, key and value hidden_size by num_key_value_heads * head_dim.",
-        ),
-        Mistake(one_norm_per_block, "A block has two norms, one before the attention and one before the MLP."),
-        Mistake(no_norms, "The norms are missing: two in each block and one behind the last, hidden_size numbers each."),
-        Mistake(last_norm_forgotten, "Nearly: behind the last block stands one more norm."),
-        Mistake(
-            head_dim_computed,
-            "head_dim is taken as hidden_size / num_attention_heads. Where a config gives head_dim, that counts: the heads together may "
-            "be wider than the stream.",
-        ),
-        Mistake(one_block, "The blocks are counted once; there are num_hidden_layers of them."),
+    mistakes=dict(
+        every_head_its_key=Wrong(lambda config: _count(config, grouped=False)).hint("""
+            Keys and values are counted as many as queries. num_key_value_heads says how many there are: their two matrices map hidden_size
+            to num_key_value_heads * head_dim."""),
+        two_matrices_in_the_mlp=Wrong(lambda config: _count(config, gate=0)).hint("""
+            The MLP has three matrices, not two: SwiGLU has a gate (lesson 05)."""),
+        tied_counted_twice=Wrong(lambda config: _count(config, tied=False)).hint("""
+            With tie_word_embeddings the output layer is the embedding table itself: one matrix, counted once."""),
+        tie_inverted=Wrong(lambda config: _count(config | dict(tie_word_embeddings=not config["tie_word_embeddings"]))).hint("""
+            The tie is read the wrong way round: with tie_word_embeddings there is one table, without it there are two."""),
+        output_forgotten=Wrong(lambda config: _count(config | dict(tie_word_embeddings=True))).hint("""
+            Without tie_word_embeddings the output layer is a matrix of its own, as large as the embedding table."""),
+        four_squares=Wrong(lambda config: _count(config, wide=False, grouped=False)).hint("""
+            The attention is counted as four square matrices of hidden_size. Query and output are hidden_size by num_attention_heads *
+            head_dim, key and value hidden_size by num_key_value_heads * head_dim."""),
+        one_norm_per_block=Wrong(lambda config: _count(config, norms=1)).hint("""
+            A block has two norms, one before the attention and one before the MLP."""),
+        no_norms=Wrong(lambda config: _count(config, norms=0, last=0)).hint("""
+            The norms are missing: two in each block and one behind the last, hidden_size numbers each."""),
+        last_norm_forgotten=Wrong(lambda config: _count(config, last=0)).hint("Nearly: behind the last block stands one more norm."),
+        head_dim_computed=Wrong(lambda config: _count(config, wide=False)).hint("""
+            head_dim is taken as hidden_size / num_attention_heads. Where a config gives head_dim, that counts: the heads together may be
+            wider than the stream."""),
+        one_block=Wrong(lambda config: _count(config | dict(num_hidden_layers=1))).hint("""
+            The blocks are counted once; there are num_hidden_layers of them."""),
     ),
     afterthought="Something to think of: in which of the parts would you look first, if a model had to become half as large?",
 )
@@ -151,22 +102,6 @@ def _number(name: str) -> str:
     return next(iter(re.findall(r"\.(\d+)\.", name)), "")
 
 
-def suffix_forgotten(name: str, table: dict[str, str]) -> str:
-    return _look_up(name, table, _number(name), "")
-
-
-def always_weight(name: str, table: dict[str, str]) -> str:
-    return _look_up(name, table, _number(name), ".weight")
-
-
-def number_not_filled_in(name: str, table: dict[str, str]) -> str:
-    return _look_up(name, table, "{i}", name[name.rindex(".") :])
-
-
-def one_digit(name: str, table: dict[str, str]) -> str:
-    return _look_up(name, table, _number(name)[-1:], name[name.rindex(".") :])
-
-
 def replaced_anywhere(name: str, table: dict[str, str]) -> str:
     number = _number(name)
     result = re.sub(r"\.\d+\.", ".{i}.", name)
@@ -178,16 +113,18 @@ def replaced_anywhere(name: str, table: dict[str, str]) -> str:
 NAME_IN_FILE = Exercise(
     reference=name_in_file,
     cases=name_cases,
-    mistakes=(
-        Mistake(suffix_forgotten, "The table names modules; a file names their tensors. What stands behind the last dot comes along."),
-        Mistake(always_weight, "Not every tensor is a .weight: there are biases. What stands behind the last dot comes along as it is."),
-        Mistake(number_not_filled_in, "The number of the layer still stands as {i}: put the one that the name had there."),
-        Mistake(one_digit, "A layer's number may have two digits: block 12 became another block."),
-        Mistake(
-            replaced_anywhere,
-            "Short entries are replaced inside longer names: 'norm' is also the end of 'attention_norm'. Look the whole module up, with "
-            "{i} for the number, instead of replacing pieces.",
-        ),
+    mistakes=dict(
+        suffix_forgotten=Wrong(lambda name, table: _look_up(name, table, _number(name), "")).hint("""
+            The table names modules; a file names their tensors. What stands behind the last dot comes along."""),
+        always_weight=Wrong(lambda name, table: _look_up(name, table, _number(name), ".weight")).hint("""
+            Not every tensor is a .weight: there are biases. What stands behind the last dot comes along as it is."""),
+        number_not_filled_in=Wrong(lambda name, table: _look_up(name, table, "{i}", name[name.rindex(".") :])).hint("""
+            The number of the layer still stands as {i}: put the one that the name had there."""),
+        one_digit=Wrong(lambda name, table: _look_up(name, table, _number(name)[-1:], name[name.rindex(".") :])).hint("""
+            A layer's number may have two digits: block 12 became another block."""),
+        replaced_anywhere=Wrong(replaced_anywhere).hint("""
+            Short entries are replaced inside longer names: 'norm' is also the end of 'attention_norm'. Look the whole module up, with {i}
+            for the number, instead of replacing pieces."""),
     ),
     afterthought=(
         "Something to think of: the same table, read from right to left, writes the file. What must hold of a table so that this works?"
@@ -202,41 +139,30 @@ def rotary_cases() -> list[tuple[Tensor, int]]:
     return [(torch.randn(heads * head_dim, dim, generator=generator), heads) for heads, head_dim, dim in ((2, 8, 6), (3, 4, 12), (1, 6, 5))]
 
 
-def not_moved(weight: Tensor, heads: int) -> Tensor:
-    return weight.clone()
-
-
-def back_to_meta(weight: Tensor, heads: int) -> Tensor:
-    return rearrange(weight, "(heads two pair) dim -> (heads pair two) dim", heads=heads, two=2)
-
-
-def heads_forgotten(weight: Tensor, heads: int) -> Tensor:
-    return rearrange(weight, "(pair two) dim -> (two pair) dim", two=2)
-
-
-def heads_behind(weight: Tensor, heads: int) -> Tensor:
-    return rearrange(weight, "(pair two heads) dim -> (two pair heads) dim", heads=heads, two=2)
-
-
 def columns_moved(weight: Tensor, heads: int) -> Tensor:
     pairs = torch.arange(weight.shape[1])
     return weight[:, torch.cat([pairs[0::2], pairs[1::2]])]
 
 
-def second_first(weight: Tensor, heads: int) -> Tensor:
-    return halves(rearrange(weight, "(n two) dim -> n two dim", two=2).flip(1).flatten(0, 1), heads)
-
-
 ROTARY_ROWS = Exercise(
     reference=halves,
     cases=rotary_cases,
-    mistakes=(
-        Mistake(not_moved, "The rows are as before: the model would turn number 0 together with the wrong partner."),
-        Mistake(back_to_meta, "This is the way back, from halves to neighbours. Of each head: first all even rows, then all odd ones."),
-        Mistake(heads_forgotten, "The rows are sorted over all heads at once, so that heads get mixed. Sort inside each head."),
-        Mistake(heads_behind, "The heads are blocks of rows, one after another: in the pattern, heads comes first."),
-        Mistake(columns_moved, "The columns are moved. They are what comes in; the rows are the numbers of the query, which are turned."),
-        Mistake(second_first, "The odd rows come first. A pair keeps its order: even before odd, or the angle changes its sign."),
+    mistakes=dict(
+        not_moved=Wrong(lambda weight: weight.clone()).hint("""
+            The rows are as before: the model would turn number 0 together with the wrong partner."""),
+        back_to_meta=Wrong(
+            lambda weight, heads: rearrange(weight, "(heads two pair) dim -> (heads pair two) dim", heads=heads, two=2)
+        ).hint("This is the way back, from halves to neighbours. Of each head: first all even rows, then all odd ones."),
+        heads_forgotten=Wrong(lambda weight: rearrange(weight, "(pair two) dim -> (two pair) dim", two=2)).hint("""
+            The rows are sorted over all heads at once, so that heads get mixed. Sort inside each head."""),
+        heads_behind=Wrong(
+            lambda weight, heads: rearrange(weight, "(pair two heads) dim -> (two pair heads) dim", heads=heads, two=2)
+        ).hint("The heads are blocks of rows, one after another: in the pattern, heads comes first."),
+        columns_moved=Wrong(columns_moved).hint("""
+            The columns are moved. They are what comes in; the rows are the numbers of the query, which are turned."""),
+        second_first=Wrong(
+            lambda weight, heads: halves(rearrange(weight, "(n two) dim -> n two dim", two=2).flip(1).flatten(0, 1), heads)
+        ).hint("The odd rows come first. A pair keeps its order: even before odd, or the angle changes its sign."),
     ),
     afterthought="Something to think of: why need the rows of the values, and those of the output's columns, not be moved?",
 )
@@ -277,62 +203,43 @@ DEQUANTISE_BLOCK = Exercise(
     reference=dequantise_block,
     cases=block_cases,
     mistakes=dict(
-        neighbours=Mistake(
+        neighbours=Wrong(
             partial(dequantised, order=lambda low, high: torch.stack([low, high], dim=-1).flatten()),
-            "You take both halves of a byte one after the other, as neighbours. The lower halves of all 16 bytes are numbers 0 to 15, the "
-            "upper halves numbers 16 to 31: torch.cat([low, high]).",
-            also=dict(neighbours_high_first=partial(dequantised, order=lambda low, high: torch.stack([high, low], dim=-1).flatten())),
-        ),
-        high_first=Mistake(
-            partial(dequantised, order=lambda low, high: torch.cat([high, low])),
-            "The halves of the bytes are exchanged. The lower four bits (byte & 15) are numbers 0 to 15, the upper four (byte >> 4) "
-            "numbers 16 to 31.",
-        ),
-        not_shifted=Mistake(
-            partial(dequantised, order=lambda low, high: torch.cat([low, high * 16])),
-            "The upper four bits are cut out but not moved down, so they count 16 times as much: byte >> 4.",
-        ),
-        one_number_a_byte=Mistake(
-            partial(dequantised, order=lambda low, high: high * 16 + low),
-            "You take each byte as one number, from 0 to 255. It holds two, of four bits each: byte & 15 and byte >> 4.",
-        ),
-        signed=Mistake(
+            neighbours_high_first=partial(dequantised, order=lambda low, high: torch.stack([high, low], dim=-1).flatten()),
+        ).hint("""
+            You take both halves of a byte one after the other, as neighbours. The lower halves of all 16 bytes are numbers 0 to 15, the
+            upper halves numbers 16 to 31: torch.cat([low, high])."""),
+        high_first=Wrong(partial(dequantised, order=lambda low, high: torch.cat([high, low]))).hint("""
+            The halves of the bytes are exchanged. The lower four bits (byte & 15) are numbers 0 to 15, the upper four (byte >> 4) numbers
+            16 to 31."""),
+        not_shifted=Wrong(partial(dequantised, order=lambda low, high: torch.cat([low, high * 16]))).hint("""
+            The upper four bits are cut out but not moved down, so they count 16 times as much: byte >> 4."""),
+        one_number_a_byte=Wrong(partial(dequantised, order=lambda low, high: high * 16 + low)).hint("""
+            You take each byte as one number, from 0 to 255. It holds two, of four bits each: byte & 15 and byte >> 4."""),
+        signed=Wrong(
             partial(dequantised, number=lambda number: number.float() - 8),
-            "You subtract 8, so that the numbers run from -8 to 7. That is type Q4_0, which has a scale alone; here they run from 0 to 15, "
-            "and the minimum says where they begin.",
-            also=dict(
-                signed_as_in_c=partial(dequantised, number=lambda number: torch.where(number > 7, number.float() - 16, number.float()))
-            ),
-        ),
-        minimum_forgotten=Mistake(
-            partial(dequantised, put=lambda scale, minimum, number: scale * number),
-            "The minimum is missing: without it no number of the block is negative. It is added after the scale has multiplied.",
-        ),
-        minimum_subtracted=Mistake(
-            partial(dequantised, put=lambda scale, minimum, number: scale * number - minimum),
-            "The minimum is subtracted. In Q4_1 it is stored with its own sign, mostly negative, and added.",
-        ),
-        minimum_scaled=Mistake(
-            partial(dequantised, put=lambda scale, minimum, number: scale * (number + minimum)),
-            "The minimum is multiplied by the scale. It is already one of the weights, the smallest: scale * number + minimum.",
-        ),
-        exchanged=Mistake(
-            partial(dequantised, put=lambda scale, minimum, number: minimum * number + scale),
-            "Scale and minimum are exchanged: the scale is in bytes 0 and 1, the minimum in bytes 2 and 3.",
-        ),
-        byte_order=Mistake(
-            partial(dequantised, head=lambda four: four.view(2, 2).flip(1).flatten().view(torch.float16)),
-            "Scale and minimum are read with the most significant byte first, which makes other numbers of them. GGUF writes the least "
-            "significant first ('<' for struct), which is also how tensor.view(torch.float16) reads on today's machines.",
-        ),
-        brain_float=Mistake(
-            partial(dequantised, head=lambda four: four.view(torch.bfloat16)),
-            "Scale and minimum are read as bfloat16. Both types have two bytes, and share them out otherwise: here it is float16.",
-        ),
-        in_half_precision=Mistake(
-            partial(dequantised, put=lambda scale, minimum, number: scale.half() * number.byte() + minimum.half()),
-            "The result is float16. Only scale and minimum are stored so: make them float32 first (.float()), so that nothing is rounded.",
-        ),
+            signed_as_in_c=partial(dequantised, number=lambda number: torch.where(number > 7, number.float() - 16, number.float())),
+        ).hint("""
+            You subtract 8, so that the numbers run from -8 to 7. That is type Q4_0, which has a scale alone; here they run from 0 to 15,
+            and the minimum says where they begin."""),
+        minimum_forgotten=Wrong(partial(dequantised, put=lambda scale, minimum, number: scale * number)).hint("""
+            The minimum is missing: without it no number of the block is negative. It is added after the scale has multiplied."""),
+        minimum_subtracted=Wrong(partial(dequantised, put=lambda scale, minimum, number: scale * number - minimum)).hint("""
+            The minimum is subtracted. In Q4_1 it is stored with its own sign, mostly negative, and added."""),
+        minimum_scaled=Wrong(partial(dequantised, put=lambda scale, minimum, number: scale * (number + minimum))).hint("""
+            The minimum is multiplied by the scale. It is already one of the weights, the smallest: scale * number + minimum."""),
+        exchanged=Wrong(partial(dequantised, put=lambda scale, minimum, number: minimum * number + scale)).hint("""
+            Scale and minimum are exchanged: the scale is in bytes 0 and 1, the minimum in bytes 2 and 3."""),
+        byte_order=Wrong(partial(dequantised, head=lambda four: four.view(2, 2).flip(1).flatten().view(torch.float16))).hint("""
+            Scale and minimum are read with the most significant byte first, which makes other numbers of them. GGUF writes the least
+            significant first ('<' for struct), which is also how tensor.view(torch.float16) reads on today's machines."""),
+        brain_float=Wrong(partial(dequantised, head=lambda four: four.view(torch.bfloat16))).hint("""
+            Scale and minimum are read as bfloat16. Both types have two bytes, and share them out otherwise: here it is float16."""),
+        in_half_precision=Wrong(
+            partial(dequantised, put=lambda scale, minimum, number: scale.half() * number.byte() + minimum.half())
+        ).hint("""
+            The result is float16. Only scale and minimum are stored so: make them float32 first (.float()), so that nothing is
+            rounded."""),
     ),
     afterthought="Something to think of: 20 bytes for 32 weights are how many bits a weight? And if a block had 64?",
 )
@@ -353,32 +260,24 @@ UNDO_PERMUTATION = Exercise(
     reference=undo_permutation,
     cases=permuted_rows,
     mistakes=dict(
-        not_moved=Mistake(
-            lambda rows: rows.clone(),
-            "The rows are as before: the model would turn a number together with the wrong partner. (A reshape there and back moves "
-            "nothing; between them, two axes change places.)",
-        ),
-        permuted_once_more=Mistake(
-            lambda rows, heads: rearrange(rows, "(heads two pairs) width -> (heads pairs two) width", heads=heads, two=2),
-            "You permute once more instead of undoing it: this makes neighbours of halves, as llama.cpp's converter did. Here neighbours "
-            "come in: view(heads, head_dim // 2, 2, width), and exchange the two axes in the middle.",
-        ),
-        heads_ignored=Mistake(
-            lambda again, rows: again(heads=1),
-            "The rows are sorted over all heads at once, so that heads get mixed. Sort inside each head.",
-        ),
-        heads_behind=Mistake(
-            lambda rows, heads: rearrange(rows, "(pairs two heads) width -> (two pairs heads) width", heads=heads, two=2),
-            "The heads are blocks of rows, one after another: in the reshape, heads comes first.",
-        ),
-        second_first=Mistake(
-            lambda rows, heads: rearrange(rows.view(-1, 2, rows.shape[1]).flip(1), "(h p) two w -> (h two p) w", h=heads),
-            "The odd rows come first. A pair keeps its order, even before odd, or the angle changes its sign.",
-        ),
-        columns_moved=Mistake(
-            lambda rows: torch.cat([rows[:, 0::2], rows[:, 1::2]], dim=1),
-            "The columns are moved. They are what comes in; the rows are the numbers of queries and keys, which are turned.",
-        ),
+        not_moved=Wrong(lambda rows: rows.clone()).hint("""
+            The rows are as before: the model would turn a number together with the wrong partner. (A reshape there and back moves nothing;
+            between them, two axes change places.)"""),
+        permuted_once_more=Wrong(
+            lambda rows, heads: rearrange(rows, "(heads two pairs) width -> (heads pairs two) width", heads=heads, two=2)
+        ).hint("""
+            You permute once more instead of undoing it: this makes neighbours of halves, as llama.cpp's converter did. Here neighbours come
+            in: view(heads, head_dim // 2, 2, width), and exchange the two axes in the middle."""),
+        heads_ignored=Wrong(lambda again, rows: again(heads=1)).hint("""
+            The rows are sorted over all heads at once, so that heads get mixed. Sort inside each head."""),
+        heads_behind=Wrong(
+            lambda rows, heads: rearrange(rows, "(pairs two heads) width -> (two pairs heads) width", heads=heads, two=2)
+        ).hint("The heads are blocks of rows, one after another: in the reshape, heads comes first."),
+        second_first=Wrong(
+            lambda rows, heads: rearrange(rows.view(-1, 2, rows.shape[1]).flip(1), "(h p) two w -> (h two p) w", h=heads)
+        ).hint("The odd rows come first. A pair keeps its order, even before odd, or the angle changes its sign."),
+        columns_moved=Wrong(lambda rows: torch.cat([rows[:, 0::2], rows[:, 1::2]], dim=1)).hint("""
+            The columns are moved. They are what comes in; the rows are the numbers of queries and keys, which are turned."""),
     ),
     afterthought="Something to think of: why do the rows of the values, and the columns of the output, stay where they are?",
 )
@@ -421,58 +320,41 @@ SAMPLE = Exercise(
     reference=sample,
     cases=logit_cases,
     mistakes=dict(
-        temperature_multiplies=Mistake(
-            lambda again, temperature: again(temperature=1 / temperature),
-            "The temperature multiplies, so that a high one makes the model surer. It divides the logits: a low temperature sharpens.",
-        ),
-        temperature_forgotten=Mistake(
-            lambda again: again(temperature=1.0), "The temperature is not used: divide the logits by it before the softmax."
-        ),
-        probabilities_divided=Mistake(
-            lambda logits, temperature, top_p: nucleus(logits.softmax(0) / temperature, top_p),
-            "The temperature divides the probabilities, which scales all alike. It belongs to the logits, before the softmax.",
-        ),
-        nucleus_forgotten=Mistake(lambda again: again(top_p=1.0), "top_p is not used: every token keeps its share, however unlikely."),
-        cut_too_early=Mistake(
+        temperature_multiplies=Wrong(lambda again, temperature: again(temperature=1 / temperature)).hint("""
+            The temperature multiplies, so that a high one makes the model surer. It divides the logits: a low temperature sharpens."""),
+        temperature_forgotten=Wrong(lambda again: again(temperature=1.0)).hint("""
+            The temperature is not used: divide the logits by it before the softmax."""),
+        probabilities_divided=Wrong(lambda logits, temperature, top_p: nucleus(logits.softmax(0) / temperature, top_p)).hint("""
+            The temperature divides the probabilities, which scales all alike. It belongs to the logits, before the softmax."""),
+        nucleus_forgotten=Wrong(lambda again: again(top_p=1.0)).hint("top_p is not used: every token keeps its share, however unlikely."),
+        cut_too_early=Wrong(
             _sampled(keep=lambda up_to, own, top_p: up_to <= top_p),
-            "The token that crosses top_p is cut off, so what is left holds less than top_p, and where the likeliest alone holds more, "
-            "nothing is left at all. A token stays while those *before* it hold less: cumsum - probability < top_p.",
-            also=dict(
-                cut_too_early_but_for_the_first=_sampled(
-                    keep=lambda up_to, own, top_p: (up_to <= top_p) | (torch.arange(len(own)) == 0),
-                )
+            cut_too_early_but_for_the_first=_sampled(
+                keep=lambda up_to, own, top_p: (up_to <= top_p) | (torch.arange(len(own)) == 0),
             ),
-        ),
-        each_against_the_border=Mistake(
-            _sampled(keep=lambda up_to, own, top_p: own >= top_p),
-            "Each probability is compared with top_p by itself. It is their sum, from the likeliest down, that must reach top_p: cumsum.",
-        ),
-        unlikely_kept=Mistake(
-            _sampled(descending=False),
-            "You begin with the least likely tokens, and cut off the likeliest: sort with descending=True.",
-        ),
-        still_sorted=Mistake(
-            _sampled(back=lambda kept, order: kept),
-            "The probabilities are right, and sorted: number i is no longer that of token i. Put each back where it came from: "
-            "result[order] = kept, or scatter.",
-        ),
-        sorted_backwards=Mistake(
-            _sampled(back=lambda kept, order: kept[order]),
-            "The probabilities are put back by kept[order], which sorts once more. order[i] says where the i-th came from: "
-            "result[order] = kept.",
-        ),
-        not_renormalised=Mistake(
-            _sampled(total=1.0), "What is left does not sum to 1: divide by its sum (or take the softmax of the logits that are left)."
-        ),
-        nucleus_before_temperature=Mistake(
-            lambda logits, temperature, top_p: (nucleus(logits.softmax(0), top_p).log() / temperature).softmax(0),
-            "The nucleus is chosen before the temperature has acted. First logits / temperature and the softmax; top_p counts those "
-            "probabilities.",
-        ),
-        zero_for_minus_infinity=Mistake(
-            lambda logits, temperature, right: (logits / temperature).masked_fill(right == 0, 0.0).softmax(0),
-            "The logits of the others are set to 0, a logit like any other. Set them to float('-inf'), or their probabilities to 0.",
-        ),
+        ).hint("""
+            The token that crosses top_p is cut off, so what is left holds less than top_p, and where the likeliest alone holds more,
+            nothing is left at all. A token stays while those *before* it hold less: cumsum - probability < top_p."""),
+        each_against_the_border=Wrong(_sampled(keep=lambda up_to, own, top_p: own >= top_p)).hint("""
+            Each probability is compared with top_p by itself. It is their sum, from the likeliest down, that must reach top_p: cumsum."""),
+        unlikely_kept=Wrong(_sampled(descending=False)).hint("""
+            You begin with the least likely tokens, and cut off the likeliest: sort with descending=True."""),
+        still_sorted=Wrong(_sampled(back=lambda kept, order: kept)).hint("""
+            The probabilities are right, and sorted: number i is no longer that of token i. Put each back where it came from: result[order]
+            = kept, or scatter."""),
+        sorted_backwards=Wrong(_sampled(back=lambda kept, order: kept[order])).hint("""
+            The probabilities are put back by kept[order], which sorts once more. order[i] says where the i-th came from: result[order] =
+            kept."""),
+        not_renormalised=Wrong(_sampled(total=1.0)).hint("""
+            What is left does not sum to 1: divide by its sum (or take the softmax of the logits that are left)."""),
+        nucleus_before_temperature=Wrong(
+            lambda logits, temperature, top_p: (nucleus(logits.softmax(0), top_p).log() / temperature).softmax(0)
+        ).hint("""
+            The nucleus is chosen before the temperature has acted. First logits / temperature and the softmax; top_p counts those
+            probabilities."""),
+        zero_for_minus_infinity=Wrong(
+            lambda logits, temperature, right: (logits / temperature).masked_fill(right == 0, 0.0).softmax(0)
+        ).hint("The logits of the others are set to 0, a logit like any other. Set them to float('-inf'), or their probabilities to 0."),
     ),
     afterthought="Something to think of: which of the two, temperature or top_p, can keep the model from ever saying a certain word?",
 )

@@ -11,18 +11,14 @@ import torch
 from lesson_rules import checks, code_cells, parsed
 from support import unchecked
 
-from minimllm.exercises import Exercise, Mistake, all_exercises, check, judge
-from minimllm.layers.attention import Attention
+from minimllm.exercises import Exercise, Wrong, all_exercises, check, judge, lesson_04
+from minimllm.layers.attention import Attention, rotate
+from minimllm.layers.rotary import rotary_angles, rotary_frequencies
 from minimllm.models.llama_vision.tiles import arrangements
 
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 EXERCISES = all_exercises()
-WRONG = [
-    (name, mistake.hint, wrong_name, wrong)
-    for name, exercise in EXERCISES.items()
-    for mistake_name, mistake in exercise.mistakes.items()
-    for wrong_name, wrong in mistake.functions(mistake_name).items()
-]
+WRONG = [(name, wrong_name) for name, exercise in EXERCISES.items() for wrong_name in exercise.wrong_functions]
 
 
 def numbers() -> list[tuple]:
@@ -32,7 +28,14 @@ def numbers() -> list[tuple]:
 DOUBLING = Exercise(
     reference=lambda values: values * 2,
     cases=numbers,
-    mistakes={"squared": Mistake(lambda values: values**2, "That is squared."), "row": Mistake(lambda values: values[5], "Row 5.")},
+    mistakes=dict(
+        squared=Wrong(lambda values: values**2, _by_itself=lambda values: values * values).hint("That is squared."),
+        tripled=Wrong(lambda right: right * 1.5, by_the_reference=lambda again, values: again(values=values * 1.5)).hint(
+            "That is tripled."
+        ),
+        fifth_row=Wrong(lambda values: values[5]).hint("""Row 5
+            of it."""),
+    ),
     afterthought="Well done.",
     batched=(0,),
 )
@@ -47,10 +50,25 @@ def test_reference_passes_and_the_exercise_is_complete(name):
     assert len({mistake.hint for mistake in exercise.mistakes.values()}) == len(exercise.mistakes)
 
 
-@pytest.mark.parametrize("name, hint, wrong_name, wrong", WRONG, ids=[f"{name}-{wrong_name}" for name, _, wrong_name, _ in WRONG])
-def test_each_wrong_solution_is_rejected_with_its_own_hint(name, hint, wrong_name, wrong):
-    verdict = judge(EXERCISES[name], EXERCISES[name].solution(wrong))
+@pytest.mark.parametrize("name, wrong_name", WRONG, ids=[f"{name}-{wrong_name}" for name, wrong_name in WRONG])
+def test_each_wrong_solution_is_rejected_with_its_own_hint(name, wrong_name):
+    wrong, hint = EXERCISES[name].wrong_functions[wrong_name]
+    verdict = judge(EXERCISES[name], wrong)
     assert (verdict.status, verdict.message) == ("mistake", f"not yet. {hint}")
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+def test_no_two_wrong_solutions_share_a_name(name):
+    assert len(EXERCISES[name].wrong_functions) == sum(len(mistake.functions) for mistake in EXERCISES[name].mistakes.values())
+
+
+def test_a_row_of_the_table_may_ask_for_arguments_the_reference_and_what_it_gives():
+    wrong = DOUBLING.wrong_functions
+    assert list(wrong) == ["squared", "squared_by_itself", "tripled", "by_the_reference", "fifth_row"]
+    for name in ("tripled", "by_the_reference"):
+        function, hint = wrong[name]
+        assert torch.equal(function(torch.ones(3, 2)), torch.full((3, 2), 3.0)) and hint == "That is tripled."
+    assert wrong["fifth_row"][1] == "Row 5 of it."
 
 
 @pytest.mark.parametrize("name", EXERCISES)
@@ -201,7 +219,8 @@ def test_the_attention_of_the_gated_block_is_the_packages_with_its_softmax_writt
         fused.load_state_dict(attention.state_dict())
         whole = (visible | ~visible.any(dim=-1, keepdim=True))[:, None]
         torch.testing.assert_close(attention(words, pictures, whole), fused(words, pictures, whole))
-        assert attention(words, pictures, visible[:, None])[:, 0].isnan().all()
+        blind = ~visible.any(dim=-1)
+        assert blind.any() and attention(words, pictures, visible[:, None])[blind].isnan().all()
 
 
 def test_a_module_of_several_lines_is_told_by_its_type():
@@ -220,7 +239,7 @@ def test_an_error_names_the_line_of_the_learners_own_code():
 
 def test_arguments_given_to_one_function_do_not_reach_the_next():
     shared = [(torch.ones(2),)]
-    exercise = Exercise(lambda values: values * 2, lambda: shared, {"tripled": Mistake(lambda values: values * 3, "Tripled.")}, "")
+    exercise = Exercise(lambda values: values * 2, lambda: shared, {"tripled": Wrong(lambda values: values * 3).hint("Tripled.")}, "")
     judge(exercise, in_place)
     assert torch.equal(shared[0][0], torch.ones(2))
 
@@ -331,6 +350,151 @@ def test_a_right_result_with_a_wrong_gradient_is_not_right():
     assert "The gradient of values:" in half and "0.5 times the right number" in half
     root = judge(SQUARING, lambda values: values**2 + torch.nan_to_num((values - values).sqrt() * 0)).message
     assert "The gradient of values: 100% of the numbers are NaN or infinite" in root
-    known = Exercise(SQUARING.reference, numbers, {"detached": Mistake(lambda right: right.detach(), "Detached.")}, "", learning=(0,))
+    known = Exercise(SQUARING.reference, numbers, {"detached": Wrong(lambda right: right.detach()).hint("Detached.")}, "", learning=(0,))
     assert judge(known, lambda values: values.detach() ** 2).message == "not yet. Detached."
     assert judge(SQUARING, in_place).message.startswith("not yet. Called with values")
+
+
+def test_the_attention_of_the_exercise_is_torchs():
+    for queries, keys, values, heads in EXERCISES["attend"].cases():
+        split = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (queries, keys, values))
+        expected = torch.nn.functional.scaled_dot_product_attention(*split).transpose(1, 2).flatten(-2)
+        torch.testing.assert_close(EXERCISES["attend"].reference(queries, keys, values, heads), expected)
+
+
+def attend_by_views(queries, keys, values, heads):
+    """The classic: a view straight to (batch, heads, length, head_dim), and one back."""
+    batch, length, dim = queries.shape
+    queries, keys, values = (x.view(batch, heads, length, dim // heads) for x in (queries, keys, values))
+    weights = (queries @ keys.transpose(-2, -1) / (dim // heads) ** 0.5).softmax(dim=-1)
+    return (weights @ values).view(batch, length, dim)
+
+
+def attend_by_views_and_back(queries, keys, values, heads):
+    batch, length, dim = queries.shape
+    queries, keys, values = (x.view(batch, heads, length, dim // heads) for x in (queries, keys, values))
+    weights = (queries @ keys.transpose(-2, -1) / (dim // heads) ** 0.5).softmax(dim=-1)
+    return (weights @ values).transpose(1, 2).reshape(batch, length, dim)
+
+
+def step_without_root(query, key, value, keys, values):
+    position = torch.tensor([keys.shape[2]])
+    angles = rotary_angles(position, rotary_frequencies(query.shape[-1]))
+    keys, values = torch.cat([keys, rotate(key, angles)], 2), torch.cat([values, value], 2)
+    weights = (rotate(query, angles) @ keys.transpose(-2, -1) / query.shape[-1]).softmax(-1)
+    return weights @ values, keys, values
+
+
+def rotary_by_pairs(x, positions, base):
+    half = x.shape[-1] // 2
+    angles = positions[:, None] * base ** (-2 * torch.arange(half) / half)
+    first, second = x[..., :half], x[..., half:]
+    return torch.cat([first * angles.cos() - second * angles.sin(), second * angles.cos() + first * angles.sin()], -1)
+
+
+def mask_of_new_before_kept(length, past):
+    new = torch.tril(torch.ones(length, length, dtype=torch.bool))
+    return torch.cat([new, torch.ones(length, past, dtype=torch.bool)], dim=1)
+
+
+def duplicates_by_in(logits, captions):
+    logits = logits.clone()
+    for row, one in enumerate(captions):
+        for column, other in enumerate(captions):
+            if row != column and one in other:
+                logits[row, column] = float("-inf")
+    return logits
+
+
+def running_counts(ids, mask, question_mark, end):
+    scored = (ids == question_mark).cumsum(1) > (ids == end).cumsum(1)
+    return torch.where(scored, ids, -100)
+
+
+def no_mask_read(ids, mask, question_mark, end):
+    labels = torch.full_like(ids, -100)
+    for row in range(len(ids)):
+        answering = False
+        for column, token in enumerate(ids[row].tolist()):
+            if answering:
+                labels[row, column] = token
+            answering = token == question_mark or (answering and token != end)
+    return labels
+
+
+def nan_removed(words, pictures, visible, norm, attention, gate):
+    return words + gate.tanh() * torch.nan_to_num(attention(norm(words), pictures, visible[:, None]))
+
+
+def first_word_hard_coded(words, pictures, visible, norm, attention, gate):
+    visible = visible.clone()
+    visible[:, 0] = True
+    seen = attention(norm(words), pictures, visible[:, None])
+    return words + gate.tanh() * seen * (torch.arange(words.shape[1]) > 0)[:, None]
+
+
+def runs_by_number(ids, image_token_id):
+    """Each picture has the number of its run, and a token sees those of the run that it has come to: later ones of it as well."""
+    pictures = ids == image_token_id
+    begins = pictures & ~torch.cat([torch.tensor([False]), pictures[:-1]])
+    run = begins.cumsum(0)
+    return run[:, None] == run[pictures][None]
+
+
+def shifted_comparison(inputs, labels):
+    return bool((labels[:, 1:] == inputs[:, :-1])[labels[:, 1:] != -100].all())
+
+
+def bce(images, texts, log_scale):
+    logits = log_scale.exp() * torch.nn.functional.normalize(images, dim=-1) @ torch.nn.functional.normalize(texts, dim=-1).T
+    return torch.nn.functional.binary_cross_entropy_with_logits(logits, torch.eye(len(logits)))
+
+
+@pytest.mark.parametrize(
+    "name, function, words",
+    [
+        ("attend", attend_by_views, "cuts each head out of a few neighbouring tokens"),
+        ("attend", attend_by_views_and_back, "cuts each head out of a few neighbouring tokens"),
+        ("cached_step", step_without_root, "divide by the square root"),
+        ("rotary", rotary_by_pairs, "i already counts pairs"),
+        ("causal_mask", mask_of_new_before_kept, "first those kept"),
+        ("mask_duplicates", duplicates_by_in, "Asked for are equal captions: =="),
+        ("mask_labels", running_counts, "include the token itself"),
+        ("mask_labels", no_mask_read, "You never read the mask"),
+        ("gated_block", nan_removed, "In the backward pass the gradient goes through that softmax, and is NaN"),
+        ("gated_block", first_word_hard_coded, "the first word, and it alone"),
+        ("visible_pictures", runs_by_number, "sees pictures that come after it"),
+        ("loss_falls_to_zero", lambda inputs, labels: False, "You answer False to every collator"),
+        ("loss_falls_to_zero", shifted_comparison, "the input one place before it"),
+        ("contrastive_loss", bce, "Each cell of the matrix is judged by itself"),
+    ],
+)
+def test_what_learners_write_gets_the_hint_on_what_they_did(name, function, words):
+    verdict = judge(EXERCISES[name], function)
+    assert verdict.status == "mistake" and words in verdict.message, verdict.message
+
+
+@pytest.mark.parametrize(
+    "sentence, true",
+    [
+        ("two objects", True),
+        ("three objects", False),
+        ("two large objects", True),
+        ("two red stars", False),
+        ("three crosses at the top left", False),
+        ("two objects at the top left", False),
+        ("two object", None),
+        ("two of them", None),
+        ("no blue star", True),
+        ("a red star and a blue ring", True),
+        ("a blue ring left of a red star", False),
+        ("a red star left of a blue ring", True),
+        ("the star above the ring", True),
+        ("a large red star at the top left", True),
+        ("a star at", None),
+        ("", None),
+        ("a red star at the top left and a star", False),
+    ],
+)
+def test_the_little_grammar_reads_and_judges_sentences(sentence, true):
+    assert lesson_04.truth(sentence) is true
