@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from soak import folders
+from soak import folder_configs, folder_places, folder_weights, folders  # noqa: F401 (each adds its kinds)
 from soak.pool import Fault, Log
 from support import randomise
 from torch import Tensor, nn

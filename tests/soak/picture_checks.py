@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image, ImageOps
-from soak import pictures
+from soak import picture_contents, picture_files, picture_paths, pictures  # noqa: F401 (each adds its kinds)
 from soak.pool import Fault, Log
 
 import minimllm
