@@ -36,6 +36,7 @@ from minimllm import (
     read_card,
     save,
 )
+from minimllm.models.clip_config import MEAN, STD
 from minimllm.models.llama_vision.vision import TileEncoderConfig
 
 COUNT, KINDS = 500, folders.KINDS
@@ -143,7 +144,13 @@ def run(seed: int, place: Path, log: Log) -> None:
         card, error = log.call("read_card", lambda: read_card(damage.where))
         return judge("read_card", "refused", error, ["card.json"])
     model, error = log.call("opening", lambda: base.open(damage.where))
-    names = [str(damage.where), *(path.name for path in base.folder.iterdir()), *map(str, damage.option[-1:]), "generation_config.json"]
+    names = [
+        str(damage.where),
+        repr(str(damage.where)),
+        *(path.name for path in base.folder.iterdir()),
+        *map(str, damage.option[-1:]),
+        "generation_config.json",
+    ]
     judge("opening", damage.must, error, names)
     if error is None:
         right(model, base, Path(damage.where), damage, log)
@@ -189,21 +196,39 @@ def right(model: nn.Module, base: Base, folder: Path, damage: folders.Damage, lo
         return
     if value.shape == base.expected.shape and torch.allclose(value.float(), base.expected, atol=1e-5, rtol=1e-4):
         return
-    if damage.option and same_as_default(value, base, folder, damage):
+    if damage.option and (same_but_for(model.config, base.model.config, folder, damage) or same_as_default(value, base, folder, damage)):
         return
-    raise Fault(f"opening: took it, and computes something else; the option is {damage.option or 'none'}: {told(folder, damage.option)}")
+    raise Fault(f"opening: took it, and computes something else; the option is {damage.option or 'none'}: {told(folder, damage)!r}")
 
 
-def told(folder: Path, way: tuple[Any, ...]) -> str:
-    values = json.loads((folder / "config.json").read_text())
-    for key in way:
+def told(folder: Path, damage: folders.Damage) -> Any:
+    """The value of the option in its file."""
+    values = json.loads((folder / damage.file).read_text())
+    for key in damage.option:
         values = values.get(key, "not there") if isinstance(values, dict) else values[key]
-    return repr(values)
+    return values
+
+
+def same_but_for(config: Any, base: Any, folder: Path, damage: folders.Damage) -> bool:
+    """Whether the one thing that differs is a number that the file says so, such as an epsilon, and that means something."""
+    value = told(folder, damage)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
+        return False
+    return differing(config, base) == [value]
+
+
+def differing(config: Any, base: Any) -> list[Any]:
+    """Values of a config that are others than in the base, in the configs inside it as well."""
+    if dataclasses.is_dataclass(config) and type(config) is type(base):
+        return [each for field in dataclasses.fields(config) for each in differing(getattr(config, field.name), getattr(base, field.name))]
+    if isinstance(config, tuple) and isinstance(base, tuple) and len(config) == len(base):
+        return [each for pair in zip(config, base, strict=True) for each in differing(*pair)]
+    return [] if config == base else [config]
 
 
 def same_as_default(value: Tensor, base: Base, folder: Path, damage: folders.Damage) -> bool:
     """Whether what is missing (or null) counts as the default of transformers, or of our config's class in a folder of the course's."""
-    values, whole = json.loads((folder / "config.json").read_text()), json.loads((base.folder / "config.json").read_text())
+    values, whole = (json.loads((each / damage.file).read_text()) for each in (folder, base.folder))
     *way, last = damage.option
     part = values
     for key in way:
@@ -215,6 +240,8 @@ def same_as_default(value: Tensor, base: Base, folder: Path, damage: folders.Dam
 
         kind = getattr(__import__(shipped.CONFIGS[whole["type"]][0], fromlist=["x"]), whole["type"])
         default = {field.name: field.default for field in dataclasses.fields(kind)}[last]
+    elif last in ("image_mean", "image_std"):
+        default = {"image_mean": MEAN, "image_std": STD}[last]
     else:
         from transformers import AutoConfig
 
@@ -223,7 +250,7 @@ def same_as_default(value: Tensor, base: Base, folder: Path, damage: folders.Dam
     part[last] = default
     other = folder.with_name("explicit")
     shutil.copytree(folder, other)
-    (other / "config.json").write_text(json.dumps(values))
+    (other / damage.file).write_text(json.dumps(values))
     with torch.no_grad():
         explicit = base.use(base.open(other))
     return torch.equal(explicit, value)

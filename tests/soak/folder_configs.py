@@ -23,7 +23,7 @@ def of_an_option(rng: random.Random, folder: Path, choices: tuple[Any, ...], num
     *way, last = rng.choice(ways)
     at(way)[last] = rng.choice(choices)
     (folder / name).write_text(json.dumps(values))
-    return Damage(folder, option=(*way, last))
+    return Damage(folder, option=(*way, last), file=name)
 
 
 @kind()

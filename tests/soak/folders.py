@@ -23,13 +23,14 @@ class Damage:
     Attributes:
         where: what is given to the model, the folder as a rule.
         must: ``either``: refused by name or right, which is the model as its files have it; ``refused``; ``right``.
-        option: of the config that was changed, as the way to it: a model may then be that of another value, if it is the default.
-        documented: kinds of error.
+        option: that was changed, as the way to it: the model may then be that of the new value, or of the default.
+        file: in which it was.
     """
 
     where: Path | str
     must: str = "either"
     option: tuple[Any, ...] = ()
+    file: str = "config.json"
 
 
 KINDS: dict[str, tuple[Callable[[random.Random, Path], Damage | None], tuple[str, ...]]] = {}

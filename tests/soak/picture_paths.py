@@ -88,10 +88,13 @@ def a_pipe_in_place_of_a_file(rng, folder):
 @kind
 def cut_after_it_was_opened(rng, folder):
     path = stored(rng, folder, "RGB", rng.choice(["x.png", "x.bmp", "x.jpg"]))
+    content = path.read_bytes()
+    left = rng.choice([0, 20, len(content) // 2])
 
     def opened():
+        path.write_bytes(content)
         picture = Image.open(path)
-        os.truncate(path, rng.choice([0, 20, path.stat().st_size // 2]))
+        os.truncate(path, left)
         return picture
 
     return Subject(path, opened, must="either")
