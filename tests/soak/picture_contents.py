@@ -14,7 +14,8 @@ from soak.pictures import Subject, changed, drawing, kind, png, stored, written
 def a_weird_mode(rng, folder):
     modes = ["LAB", "HSV", "YCbCr", "RGBX", "RGBa", "La", "PA", "CMYK", "I", "F", "I;16", "I;16L", "I;16B", "I;16N", "1", "LA", "P"]
     mode, size = rng.choice(modes), (rng.randint(1, 40), rng.randint(1, 40))
-    return Subject(None, lambda: Image.new(mode, size, rng.choice([0, 1, 7])))
+    colour = rng.choice([0, 1, 7])
+    return Subject(None, lambda: Image.new(mode, size, colour))
 
 
 @kind

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-SECONDS = 60  # of the wall clock: a case that takes longer hangs; the slowest takes a few, on a machine that does nothing else
+SECONDS = 180  # of the wall clock: a case that takes longer hangs; the slowest takes two, on a machine that does nothing else
 CALL_SECONDS = 5  # of the processor, for one call of the package
 MEGABYTES = 1500  # that a case may hold beyond what this process holds
 ADDRESSES = 4000  # megabytes of addresses beyond this process's, files mapped to memory included
