@@ -91,7 +91,7 @@ SAVERS: dict[str, tuple[str, Callable]] = {
     "save": ("unified", shipped),
 }
 PLACES = ("a folder", "a link", "the working folder", "a new folder")
-KINDS = {f"{saver} to {place}": (saver, place) for saver in SAVERS for place in PLACES} | {"training": (), "training, killed again": ()}
+KINDS = {f"{saver} to {place}": (saver, place) for saver in SAVERS for place in PLACES} | {"training": (), "training, again and again": ()}
 
 
 def run(seed: int, folder: Path, log: Log) -> None:
@@ -100,7 +100,7 @@ def run(seed: int, folder: Path, log: Log) -> None:
     warnings.simplefilter("ignore")
     rng = random.Random(f"killing {seed}")
     if kind.startswith("training"):
-        kill_training(rng, folder, log, times=3 if "again" in kind else 1)
+        kill_training(rng, folder, log, times=8 if "again" in kind else 3)
     else:
         kill_saving(*KINDS[kind], rng, folder, log)
 
