@@ -239,6 +239,14 @@ REFUSED = {
         LlamaVisionConfig.tiny(50, reference="transformers", language=LanguageModelConfig.tiny(50, tied=False), extra_tokens=9)
     ),
     "collected": lambda: LlamaVision(LlamaVisionConfig.tiny(50, reference="transformers", vision=TileEncoderConfig.tiny(collected=()))),
+    "image_token_id = 50": lambda: UnifiedMLLM(UnifiedConfig.tiny(50, image_token_id=50)),
+    "image_token_id = -1": lambda: UnifiedMLLM(UnifiedConfig.tiny(50, image_token_id=-1)),
+    "pad_token_id = 50": lambda: LanguageModel(LanguageModelConfig.tiny(50, pad_token_id=50)),
+    "pad_token_id = -1": lambda: UnifiedMLLM(UnifiedConfig.tiny(50, language=LanguageModelConfig.tiny(50, pad_token_id=-1))),
+    "pad_token_id = 58": lambda: LlamaVision(
+        LlamaVisionConfig.tiny(50, reference="transformers", language=LanguageModelConfig.tiny(50, pad_token_id=58))
+    ),
+    "dim = 90 and heads = 4": lambda: LanguageModel(LanguageModelConfig.tiny(50, dim=90, head_dim=24)),
     "transformers has no model": lambda: CrossAttentionMLLM(CrossAttentionConfig.tiny()),
 }
 
@@ -248,6 +256,57 @@ def test_what_transformers_cannot_express_is_refused_by_name(words, tmp_path):
     with pytest.raises(ValueError, match=words.removeprefix("the course's unified: ")):
         REFUSED[words]().save_pretrained(tmp_path / "folder")
     assert not list(tmp_path.iterdir()), "nothing is left behind"
+
+
+@torch.no_grad()
+def test_the_last_ids_that_transformers_can_look_up_are_saved(tmp_path):
+    unified = randomise(
+        UnifiedMLLM(UnifiedConfig.tiny(50, image_token_id=49, language=LanguageModelConfig.tiny(50, pad_token_id=49))), std=0.1
+    )
+    ids, images = torch.tensor([[1, *[49] * 16, 5, 6]]), torch.randn(1, 3, 32, 32)
+    theirs = opened(LlavaForConditionalGeneration, unified.save_pretrained(tmp_path / "llava"))
+    close(theirs(input_ids=ids, pixel_values=images).logits, unified(ids, images))
+    language = LanguageModelConfig.tiny(50, pad_token_id=57)  # among the eight rows behind the vocabulary
+    vision = randomise(LlamaVision(LlamaVisionConfig.tiny(50, reference="transformers", language=language)), std=0.1)
+    opened(MllamaForConditionalGeneration, vision.save_pretrained(tmp_path / "mllama"))
+
+
+@torch.no_grad()
+def test_numbers_that_happen_to_be_whole_are_written_as_transformers_wants_them(tmp_path):
+    model = randomise(LanguageModel(LanguageModelConfig.tiny(50, norm_eps=1, rotary_base=100)))
+    ids = torch.tensor([[1, 7, 9, 3]])
+    close(opened(LlamaForCausalLM, model.save_pretrained(tmp_path / "llama"))(input_ids=ids).logits, model(ids))
+    vit, images = randomise(ViT(ViTConfig.tiny(norm_eps=1))), torch.rand(1, 3, 32, 32)
+    close(opened(ViTForImageClassification, vit.save_pretrained(tmp_path / "vit"))(images).logits, vit(images))
+
+
+def test_a_tokenizer_of_another_model_is_not_saved_with_this_one(tmp_path):
+    tokenizer = Tokenizer.from_texts(["a red square and a blue circle."])
+    small, other = tokenizer.vocab_size - 1, 5 if tokenizer.image_token_id != 5 else 6
+    cases = {
+        f"has {small + 1} tokens, and the model reads {small}": (
+            LanguageModel(LanguageModelConfig.tiny(small)),
+            CLIP(CLIPConfig.tiny(small)),
+            UnifiedMLLM(UnifiedConfig.tiny(small, tokenizer.image_token_id)),
+            LlamaVision(LlamaVisionConfig.tiny(small, reference="transformers")),
+        ),
+        f"image token is {tokenizer.image_token_id}, and the model has image_token_id = {other}": (
+            UnifiedMLLM(UnifiedConfig.tiny(50, other)),
+            LlamaVision(LlamaVisionConfig.tiny(50, reference="transformers", image_token_id=other)),
+        ),
+    }
+    for words, models in cases.items():
+        for model in models:
+            with pytest.raises(ValueError, match=words):
+                model.save_pretrained(tmp_path / "model", tokenizer)
+            assert not list(tmp_path.iterdir())
+
+
+def test_the_model_that_transformers_does_not_have_says_so_whatever_it_is_given(tmp_path):
+    model, tokenizer = CrossAttentionMLLM(CrossAttentionConfig.tiny()), Tokenizer.from_texts(["a red square"])
+    for options in (dict(tokenizer=tokenizer), dict(tokenizer=None, max_shard_size="1GB")):
+        with pytest.raises(ValueError, match="transformers has no model of a CLIP encoder"):
+            model.save_pretrained(tmp_path / "model", **options)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
@@ -439,6 +498,10 @@ def test_pictures_of_a_vit_are_described_where_they_are_known(tmp_path):
     assert values["size"] == {"height": 32, "width": 32} and values["image_mean"] == [0.5, 0.5, 0.5]
     pixels = AutoImageProcessor.from_pretrained(tmp_path / "vit")(Image.new("RGB", (40, 40), "white"), return_tensors="pt")["pixel_values"]
     assert pixels.shape == (1, 3, 32, 32) and (pixels == 1).all()
+    for mean, std in (((0.5,) * 3, None), (None, (0.5,) * 3), ((0.5,), (0.5,)), ((0.5,) * 3, (0.5,) * 4)):
+        with pytest.raises(ValueError, match="image_mean and image_std need one number for each of 3 channels, or neither"):
+            ViT(ViTConfig.tiny()).save_pretrained(tmp_path / "other", mean, std)
+    assert not (tmp_path / "other").exists()
 
 
 def test_a_folder_of_transformers_is_written_again_as_it_was(tmp_path):
