@@ -176,7 +176,7 @@ def rotary_from_transformers(values: dict[str, Any]) -> tuple[float, RotaryScali
         raise ValueError(f"config.json has {name} = {rope!r}, expected one object with the options of all layers")
     base = pretrained.number(rope if "rope_theta" in rope else values, "rope_theta", 10_000.0)
     if base <= 0:
-        raise ValueError(f"config.json has rope_theta = {base!r}, expected a number above 0")
+        raise ValueError(f"config.json has rope_theta = {base!r}: rotary_base must be above 0")
     kind = rope.get("rope_type", rope.get("type", "default"))
     if kind not in ("default", "llama3"):
         raise ValueError(f"config.json has {name} with rope_type {kind!r}, which is not implemented; implemented: 'default', 'llama3'")
