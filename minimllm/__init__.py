@@ -29,7 +29,7 @@ _FLOORS: dict[str, dict[str, str]] = {
         "things": "THINGS Things render_things things",
         "digits": "DIGIT_WORDS digits",
         "photos": "photo",
-        "preprocessing": "normalise preprocess",
+        "preprocessing": "Preparation normalise prepare_pictures preprocess",
         "tokenizer": "Tokenizer",
     },
     "weights": {

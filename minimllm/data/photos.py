@@ -10,6 +10,10 @@ from jaxtyping import Float, Int
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from minimllm.data.pictures import decode, frame_count
+from minimllm.data.preprocessing import Preparation
+from minimllm.data.resizing import BILINEAR, resized_part
+
 _FILES = {"china": "china.jpg", "flower": "flower.jpg"}
 
 
@@ -36,45 +40,41 @@ def open_picture(path: str | PathLike) -> Image.Image:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is not a picture, is damaged or cut short, is animated, or is too large to be meant.
+        ValueError: the file is not a picture, is damaged or cut short, is animated, is too large to be meant, or of floats (mode F).
     """
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"there is no picture at {path}")
     if path.is_dir():
         raise ValueError(f"{path} is a folder, not a picture")
+    if not path.is_file():
+        raise ValueError(f"{path} is neither a file nor a folder")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as picture:
-                frames = getattr(picture, "n_frames", 1)
-                if frames > 1:
-                    raise ValueError(f"{path} is animated: it holds {frames} pictures, expected one; save the one you mean by itself")
-                return _on_white(ImageOps.exif_transpose(picture))
+                frames = frame_count(picture)
+                upright = ImageOps.exif_transpose(picture)
     except UnidentifiedImageError:
         raise ValueError(f"{path} is not a picture, or not of a kind that Pillow reads") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as problem:
         raise ValueError(f"{path} is too large: {problem}") from None
-    except (OSError, SyntaxError, EOFError) as problem:
-        raise ValueError(f"{path} is damaged or cut short: {problem}") from None
-
-
-def _on_white(picture: Image.Image) -> Image.Image:
-    if picture.mode.startswith("I;16"):  # 16-bit greys, which Pillow would clip instead of scale
-        picture = picture.convert("I").point(lambda value: value / 257).convert("L")
-    if not picture.has_transparency_data:
-        return picture.convert("RGB")
-    picture = picture.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
+    except Exception as problem:  # the decoders raise many kinds
+        raise ValueError(f"{path} is damaged or cut short: {str(problem) or type(problem).__name__}") from None
+    if frames > 1:
+        raise ValueError(f"{path} is animated: it holds {frames} pictures, expected one; save the one you mean by itself")
+    return decode(upright, str(path))
 
 
 def as_tensor(picture: Image.Image, size: int | None = None) -> Float[Tensor, "channels height width"]:
     """A PIL picture as numbers in [0, 1]; with ``size``, its short side brought to ``size`` pixels and the middle square cut out."""
-    from torchvision.transforms import v2
+    from torchvision.transforms.v2.functional import pil_to_tensor, to_dtype
 
     if size is not None:
-        picture = v2.functional.center_crop(v2.functional.resize(picture, size), [size, size])
-    return v2.functional.to_dtype(v2.functional.pil_to_tensor(picture), torch.float32, scale=True)
+        height, width = Preparation(size=size).resized(picture.height, picture.width, (size, size))
+        window = (round((height - size) / 2), round((width - size) / 2), size, size)
+        picture = resized_part(picture, (height, width), window, BILINEAR)
+    return to_dtype(pil_to_tensor(picture), torch.float32, scale=True)
 
 
 def picture_folder(folder: str | PathLike, size: int = 32) -> tuple[Float[Tensor, "n 3 size size"], Int[Tensor, "n"], list[str]]:

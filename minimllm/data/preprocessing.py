@@ -1,13 +1,67 @@
-"""From pictures of any size to what an image encoder was trained on: resize, crop, normalise, with torchvision."""
+"""From pictures of any size to what an image encoder was trained on: resize, crop, normalise."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms.v2 import InterpolationMode
-from torchvision.transforms.v2 import functional as transforms
+
+from minimllm.data.pictures import as_pictures, check_area, decode
+from minimllm.data.resizing import BICUBIC, BILINEAR, RESAMPLING, resized_part
+
+BYTE = 1 / 255  # by which a byte becomes a number in [0, 1]
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How a checkpoint wants its pictures, mean and standard deviation aside; by default as OpenAI's CLIP. Each is an option of a
+    ``preprocessor_config.json``, which :mod:`minimllm.weights.preparing` reads and writes.
+
+    Attributes:
+        resize: whether pictures are resized (``do_resize``).
+        size: the shorter side (``shortest_edge``), or ``(height, width)``; ``None``: the model's own, its side where the centre is cut
+            out of a picture, and else its height and width.
+        center_crop: whether the model's height and width are cut out of the middle, black where a picture is smaller (``do_center_crop``).
+        pad: whether pictures are first made square with a margin of the mean colour, as LLaVA-1.5 was trained (``do_pad``).
+        resample: the filter by Pillow's number (2 bilinear, 3 bicubic ...).
+        rescale_factor: by which bytes are multiplied before they are normalised (``do_rescale``).
+        convert_rgb: whether a picture of another mode becomes RGB; else it is refused (``do_convert_rgb``).
+    """
+
+    resize: bool = True
+    size: int | tuple[int, int] | None = None
+    center_crop: bool = True
+    pad: bool = False
+    resample: int = BICUBIC
+    rescale_factor: float = BYTE
+    convert_rgb: bool = True
+
+    def __post_init__(self):
+        if self.resample not in RESAMPLING:
+            raise ValueError(f"resample must be one of Pillow's filters, {RESAMPLING[0]} to {RESAMPLING[-1]}; got {self.resample!r}")
+        if not self.rescale_factor > 0:
+            raise ValueError(f"rescale_factor must be above 0, got {self.rescale_factor}")
+
+    def resized(self, height: int, width: int, model: tuple[int, int]) -> tuple[int, int]:
+        """To what size a picture of ``height`` x ``width`` pixels is resized, for a model of images of the size ``model``."""
+        if not self.resize:
+            return height, width
+        size = self.size
+        if size is None:
+            if self.center_crop and model[0] != model[1]:
+                raise ValueError(f"the centre is cut out as a square, and this model was made for images of {model[0]} x {model[1]} pixels")
+            size = model[0] if self.center_crop else model
+        if not isinstance(size, int):
+            return size
+        longer = int(size * max(height, width) / min(height, width))
+        return (longer, size) if width <= height else (size, longer)
+
+
+STRETCHED = Preparation(center_crop=False, resample=BILINEAR)  # as ViTs are published: to the model's size, whatever the proportions
 
 
 def normalise(
@@ -19,7 +73,7 @@ def normalise(
 
 
 def preprocess(
-    images: Float[Tensor, "batch channels height width"] | Image.Image | Sequence[Image.Image],
+    images: Float[Tensor, "batch channels height width"] | Image.Image | Sequence[Image.Image | Tensor],
     image_size: int,
     mean: Sequence[float],
     std: Sequence[float],
@@ -27,11 +81,13 @@ def preprocess(
     """Shortest side to ``image_size`` (bicubic), square from the centre, normalised: the preparation that OpenAI published with CLIP.
 
     Pillow pictures are resized as bytes, by Pillow, as there; tensors as floats, and cut back to [0, 1], which bicubic overshoots.
-    The crop starts at half of what is left over, rounded to even as torchvision does. ``transformers`` rounds down, so that its crop
-    lies one pixel further up or left where the excess is 3, 7, 11 ... pixels.
+    The crop starts at half of what is left over, rounded to even as torchvision does. ``transformers``, and so
+    :func:`prepare_pictures`, rounds down, so that its crop lies one pixel further up or left where the excess is 3, 7, 11 ... pixels.
+    A picture becomes RGB before it is resized, as in ``transformers`` 5; OpenAI's code does so afterwards, and drops what is transparent.
 
     Args:
-        images: ``(batch, channels, height, width)`` floats in [0, 1], or Pillow pictures of any mode and size (EXIF is not applied).
+        images: ``(batch, channels, height, width)`` floats in [0, 1], or Pillow pictures of any mode and size (EXIF is not applied), or
+            a list that may hold tensors ``(channels, height, width)`` as well.
         image_size: side of the result in pixels.
         mean, std: one number per channel.
 
@@ -40,65 +96,115 @@ def preprocess(
 
     Raises:
         ValueError: no images, tensors that are no floats in [0, 1] (or NaN), a number of channels that mean and std do not have, and
-            pictures that :func:`decode` refuses.
+            pictures that :func:`~minimllm.data.pictures.decode` refuses.
     """
+    return _prepared(images, (image_size, image_size), mean, std, Preparation(), lambda excess: round(excess / 2))
+
+
+def prepare_pictures(
+    model: Any, pictures: Float[Tensor, "pictures channels height width"] | Image.Image | Sequence[Image.Image | Tensor]
+) -> Float[Tensor, "pictures channels model_height model_width"]:
+    """Pictures as the model's checkpoint asks for them: equal to what its processor in ``transformers`` (the one that uses Pillow) makes.
+
+    Args:
+        model: a ViT, a CLIP, or a multimodal model whose image encoder sees whole pictures; its ``config`` has the options of the
+            checkpoint's ``preprocessor_config.json``.
+        pictures: Pillow pictures of any mode and size (EXIF is not applied), floats in [0, 1] (a batch, or in the list one by one).
+
+    Returns:
+        ``(pictures, channels, height, width)``, the model's own size; of Pillow pictures in float32, of tensors in their type.
+
+    Raises:
+        ValueError: a model that does not see whole pictures, a picture that does not come out at the model's size; and as
+            :func:`preprocess`.
+    """
+    config = model.config
+    if hasattr(model, "prepare_tiles") or not hasattr(config, "preparation"):
+        use = "cuts pictures into tiles: model.prepare_tiles([[picture], ...])" if hasattr(model, "prepare_tiles") else "sees no pictures"
+        raise ValueError(f"a {type(model).__name__} {use}")
+    encoder = getattr(config, "image", None) or getattr(config, "vision", None) or config
+    mean, std = (given or (0.5,) * encoder.channels for given in (config.image_mean, config.image_std))
+    return _prepared(pictures, encoder.size, mean, std, config.preparation, lambda excess: excess // 2)
+
+
+def _prepared(
+    images: Any, size: tuple[int, int], mean: Sequence[float], std: Sequence[float], steps: Preparation, half: Callable[[int], int]
+) -> Tensor:
+    """Every picture at the model's size and normalised; ``half`` says how many of the pixels left over lie before the crop."""
+    images = as_pictures(images)
     if isinstance(images, Tensor):
-        return normalise(fit(check_range(images, len(mean)), image_size).clamp(0, 1), mean, std)
-    pictures = [images] if isinstance(images, Image.Image) else list(images)
-    wrong = next((type(picture).__name__ for picture in pictures if not isinstance(picture, Image.Image)), None)
-    if not pictures or wrong:
-        raise ValueError(f"expected a tensor or Pillow pictures, at least one; got {wrong or 'none'}")
-    mode = {1: "L", 3: "RGB"}.get(len(mean))
-    if mode is None:
-        raise ValueError(f"Pillow pictures become grey or RGB, and this model takes {len(mean)} channels; give a tensor")
-    pictures = [decode(picture, f"picture {number}", lambda whole: whole.convert(mode)) for number, picture in enumerate(pictures)]
-    tensors = [transforms.to_dtype(transforms.to_image(fit(picture, image_size)), torch.float32, scale=True) for picture in pictures]
+        check_range(images, len(mean))
+        return normalise(_sized(images, "images", size, mean, steps, half).clamp(0, 1) * (255 * steps.rescale_factor), mean, std)
+    if not images:
+        raise ValueError("expected a tensor or Pillow pictures, at least one; got none")
+    tensors = []
+    for number, picture in enumerate(images):
+        name = f"picture {number}"
+        if isinstance(picture, Tensor):
+            picture = check_range(picture[None], len(mean))
+            picture = _sized(picture, name, size, mean, steps, half)[0].clamp(0, 1) * (255 * steps.rescale_factor)
+        else:
+            picture = _sized(as_mode(picture, name, len(mean), steps), name, size, mean, steps, half)
+            numbers = np.asarray(picture, dtype=np.float64) * steps.rescale_factor
+            picture = torch.from_numpy(numbers.astype(np.float32)).view(*size, -1).permute(2, 0, 1)
+        tensors.append(picture)
     return normalise(torch.stack(tensors), mean, std)
 
 
-def decode(picture: Image.Image, where: str, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
-    """The picture, decoded to its end and converted.
+def as_mode(picture: Image.Image, name: str, channels: int, steps: Preparation) -> Image.Image:
+    """The picture, decoded: RGB, or grey for a model of one channel; errors as :func:`~minimllm.data.pictures.decode`."""
+    mode = {1: "L", 3: "RGB"}.get(channels)
+    if mode is None:
+        raise ValueError(f"Pillow pictures become grey or RGB, and this model takes {channels} channels; give a tensor")
+    if channels == 3 and not steps.convert_rgb and picture.mode != mode:
+        told = f"{name} is of mode {picture.mode}, and the model's checkpoint has do_convert_rgb = False"
+        raise ValueError(f"{told}: it takes pictures of mode RGB alone; picture.convert('RGB') makes one")
+    return decode(picture, name).convert(mode)
 
-    Args:
-        where: where it stands in the batch, for messages, which name its file as well.
-        convert: to the mode that is wanted.
 
-    Raises:
-        ValueError: a picture of 0 pixels, an animation, a file that cannot be read to its end.
-    """
-    name = f"{where} ({picture.filename})" if getattr(picture, "filename", None) else where
-    if 0 in picture.size:
-        raise ValueError(f"{name} has {picture.height} x {picture.width} pixels; each side needs 1 pixel or more")
-    try:
-        # A camera's MPO file is one photograph with previews, and no animation.
-        frames = 1 if picture.format == "MPO" else getattr(picture, "n_frames", 1)
-        picture.load()
-        converted = convert(picture)
-    except Exception as error:  # the decoders raise many kinds
-        told = str(error) or type(error).__name__
-        raise ValueError(f"{name} cannot be read to its end: {told}; open the file again, or fetch it anew") from error
-    if frames > 1:
+def _sized(image: Any, name: str, size: tuple[int, int], mean: Sequence[float], steps: Preparation, half: Callable[[int], int]) -> Any:
+    """A Pillow picture, or tensors, at the model's size: made square, resized and cropped as the steps say."""
+    height, width = image.shape[-2:] if isinstance(image, Tensor) else (image.height, image.width)
+    if steps.pad and height != width:
+        image = _square(image, name, mean)
+        height = width = max(height, width)
+    resized = steps.resized(height, width, size)
+    if not steps.center_crop and resized != size:
+        options = f"do_resize = {steps.resize}, size = {steps.size}, do_center_crop = False"
         raise ValueError(
-            f"{name} is an animation of {frames} frames, or has so many pages; choose one: picture.seek(number), then picture.copy()"
+            f"{name}: {height} x {width} pixels become {resized[0]} x {resized[1]} as the model's checkpoint has it ({options}), and the "
+            f"model takes {size[0]} x {size[1]}; crop the picture to these proportions first"
         )
-    return converted
+    window = (half(resized[0] - size[0]), half(resized[1] - size[1]), *size) if steps.center_crop else (0, 0, *size)
+    try:
+        return resized_part(image, resized, window, steps.resample)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
 
 
-def fit(image, image_size: int):
-    """Resize the shortest side and crop the centre; Pillow picture in, Pillow picture out, and so with tensors."""
-    height, width = transforms.get_size(image)
-    if (height, width) == (image_size, image_size):
-        return image
-    image = transforms.resize(image, [image_size], interpolation=InterpolationMode.BICUBIC, antialias=True)
-    return transforms.center_crop(image, [image_size, image_size])
+def _square(image: Any, name: str, mean: Sequence[float]) -> Any:
+    """In the middle of a square of the mean colour."""
+    colour = tuple(int(value * 255) for value in mean)
+    height, width = image.shape[-2:] if isinstance(image, Tensor) else (image.height, image.width)
+    side = max(height, width)
+    check_area(side * side, f"{name} fills a square of {side} x {side} pixels (do_pad of the model's checkpoint)")
+    left, top = (side - width) // 2, (side - height) // 2
+    if isinstance(image, Tensor):
+        square = (image.new_tensor(colour) / 255).view(-1, 1, 1).expand(*image.shape[:-2], side, side).clone()
+        square[..., top : top + height, left : left + width] = image
+        return square
+    square = Image.new(image.mode, (side, side), colour if len(colour) > 1 else colour[0])
+    square.paste(image, (left, top))
+    return square
 
 
 def check_range(images: Tensor, channels: int) -> Tensor:
     """Raise a ``ValueError`` unless these are float images in [0, 1] with this many channels."""
     if images.ndim != 4 or 0 in images.shape or not images.is_floating_point():
-        raise ValueError(f"expected float images of shape (batch, channels, height, width), got {images.dtype} {tuple(images.shape)}")
+        hint = "" if images.is_floating_point() else "; of bytes, images / 255"
+        raise ValueError(f"expected float images of shape (batch, channels, height, width), got {images.dtype} {tuple(images.shape)}{hint}")
     if images.shape[1] != channels:
-        raise ValueError(f"expected images with {channels} channels, got {images.shape[1]}")
+        raise ValueError(f"expected images with {channels} channels, got {images.shape[1]} in {tuple(images.shape)}")
     if not ((images >= 0) & (images <= 1)).all():  # a comparison with NaN is False
         lowest, highest = images.aminmax()
         raise ValueError(f"expected images in [0, 1], not yet normalised; these reach from {lowest:g} to {highest:g}")

@@ -12,6 +12,8 @@ from matplotlib.patches import Rectangle
 from numpy.typing import ArrayLike
 from PIL import Image
 
+from minimllm.data.pictures import to_rgb
+
 from .numbers import as_numbers
 from .page import INK, VERMILION, own_axes, style
 
@@ -21,7 +23,7 @@ Picture = Image.Image | torch.Tensor | np.ndarray
 def as_array(image: Picture) -> np.ndarray:
     """A picture as floats ``(height, width, 3)`` in [0, 1]; a tensor is channel first, an array channel last or without channels."""
     if isinstance(image, Image.Image):
-        return np.asarray(image.convert("RGB"), dtype=np.float64) / 255
+        return np.asarray(to_rgb(image), dtype=np.float64) / 255
     if isinstance(image, torch.Tensor):
         if image.ndim != 3 or image.shape[0] not in (1, 3):
             raise ValueError(f"a picture tensor must be (1 or 3, height, width), got {tuple(image.shape)}; take one picture of a batch")

@@ -28,7 +28,7 @@ def _size(image: Picture, size: tuple[int, int] | None) -> tuple[int, int]:
 
 def _drawn(image: Picture, height: float, width: float, tile_size: int) -> np.ndarray:
     """The picture as it looks at ``height`` x ``width`` pixels, coarsened to the resolution of the drawing."""
-    pixels = Image.fromarray((as_array(image) * 255).astype(np.uint8))
+    pixels = Image.fromarray((as_array(image) * 255).round().astype(np.uint8))
     sides = (max(1, round(side * _SIDE / tile_size)) for side in (width, height))
     return np.asarray(pixels.resize(tuple(sides), Image.Resampling.BILINEAR, reducing_gap=2.0))
 

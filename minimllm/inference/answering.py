@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
-from torchvision.transforms.v2.functional import to_pil_image
 
+from minimllm.data.pictures import as_picture, as_pictures
 from minimllm.data.preprocessing import check_range
 from minimllm.data.tokenizer import Tokenizer
 from minimllm.inference.generation import end_tokens, generate
@@ -41,7 +41,7 @@ def answer(
 
     Raises:
         ValueError: different numbers of pictures and questions, none of them, pictures for a language model, a word that the tokenizer
-            does not know, a question longer than the model's positions; and as :func:`~minimllm.data.preprocessing.preprocess`.
+            does not know, a question longer than the model's positions; and as :func:`~minimllm.data.preprocessing.prepare_pictures`.
     """
     questions = [questions] if isinstance(questions, str) else list(questions)
     images = as_list(images)
@@ -93,8 +93,8 @@ def prompts(tokenizer: Tokenizer, texts: Sequence[str], image_tokens: int) -> tu
 
 
 def as_list(images: Pictures | None) -> Any:
-    """One Pillow picture as a list of one; anything else as it is."""
-    return [images] if isinstance(images, Image.Image) else images
+    """One Pillow picture as a list of one, and ``None`` as it is; errors as :func:`~minimllm.data.pictures.as_pictures`."""
+    return None if images is None else as_pictures(images)
 
 
 def picture_inputs(model: nn.Module, images: Any, one_row: bool = False) -> dict[str, Any]:
@@ -104,7 +104,6 @@ def picture_inputs(model: nn.Module, images: Any, one_row: bool = False) -> dict
     """
     if hasattr(model, "picture_inputs"):
         return model.picture_inputs(images)
-    if isinstance(images, Tensor):
-        images = [to_pil_image(image) for image in check_range(images, channels=3).float()]  # Pillow knows no bfloat16
+    images = [as_picture(check_range(image[None], channels=3)[0]) if isinstance(image, Tensor) else image for image in images]
     rows = [list(images)] if one_row else [[picture] for picture in images]
     return {"tiles": model.prepare_tiles(rows).to(next(model.parameters()).device)}

@@ -8,7 +8,8 @@ from jaxtyping import Bool, Float, Int
 from PIL import Image
 from torch import Tensor, nn
 
-from minimllm.data.preprocessing import preprocess
+from minimllm.data.pictures import as_pictures
+from minimllm.data.preprocessing import prepare_pictures
 from minimllm.data.words import article
 
 Template = str | Callable[[str], str]
@@ -63,7 +64,7 @@ def zero_shot(
     """Classify images by comparing them with written class names.
 
     Args:
-        model: resizes and normalises as its config says.
+        model: pictures are made ready as its config says, by :func:`~minimllm.data.preprocessing.prepare_pictures`.
         tokenizer: ``tokenizer(texts) -> (ids, mask)``.
         images: ``(images, 3, height, width)`` floats in [0, 1] of any size, or Pillow pictures.
         classes: their names.
@@ -74,21 +75,18 @@ def zero_shot(
         Probabilities ``(images, classes)``: the softmax over the classes of the similarities times the model's learned scale.
 
     Raises:
-        ValueError: as :func:`class_weights` and :func:`~minimllm.data.preprocessing.preprocess`.
+        ValueError: as :func:`class_weights` and :func:`~minimllm.data.preprocessing.prepare_pictures`.
     """
-    config, was_training = model.config, model.training
-    height, width = config.image.size
-    if height != width:
-        raise ValueError(f"zero_shot crops squares, and this model was made for images of {height} x {width} pixels")
+    was_training = model.training
     model.eval()
     try:
         weights = class_weights(model, tokenizer, classes, templates)
-        images = [images] if isinstance(images, Image.Image) else images
+        images = as_pictures(images)
         if len(images) == 0:
             raise ValueError("got no images")
         logits = []
         for first in range(0, len(images), batch_size):
-            prepared = preprocess(images[first : first + batch_size], height, config.image_mean, config.image_std)
+            prepared = prepare_pictures(model, images[first : first + batch_size])
             logits.append(model.logit_scale.exp() * model.encode_image(prepared.to(weights)) @ weights.T)
         return torch.cat(logits).softmax(dim=-1)
     finally:

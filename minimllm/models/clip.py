@@ -92,7 +92,7 @@ class CLIP(nn.Module):
         """
         values, image = config_to_transformers(self.config), self.config.image
         saving.check_tokenizer(tokenizer, self.config.text.vocab_size)
-        shapes, pictures = file_shapes("image_encoder", image), pictures_to_transformers(self.config, image.size[0])
+        shapes, pictures = file_shapes("image_encoder", image), pictures_to_transformers(self.config, image)
         return saving.save(folder, self, values, WEIGHT_NAMES, shapes=shapes, preprocessor=pictures, tokenizer=tokenizer)
 
 

@@ -5,13 +5,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from minimllm.data.preprocessing import Preparation
 from minimllm.layers.blocks import ACTIVATIONS
 from minimllm.models.resnet import ResNetConfig
 from minimllm.models.text_encoder import TextConfig
-from minimllm.models.vit_config import SIZES, ViTConfig
-from minimllm.weights import pretrained, saving
-
-MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # of the pictures that OpenAI trained on
+from minimllm.models.vit_config import SIZES, ViTConfig, check_normalisation
+from minimllm.weights import pretrained, processors, saving
+from minimllm.weights.processors import MEAN, STD
 
 
 def clip_vit(**sizes: Any) -> ViTConfig:
@@ -30,6 +30,7 @@ class CLIPConfig:
         embed_dim: width of the space in which images and texts meet.
         initial_logit_scale: the logarithm of the similarities' scale at the start; the paper starts at a temperature of 0.07.
         image_mean, image_std: by which images in [0, 1] are normalised, per channel.
+        preparation: what else is done to pictures, as :func:`~minimllm.data.preprocessing.prepare_pictures` does it.
     """
 
     image: ViTConfig | ResNetConfig
@@ -38,15 +39,12 @@ class CLIPConfig:
     initial_logit_scale: float = math.log(1 / 0.07)
     image_mean: tuple[float, ...] = MEAN
     image_std: tuple[float, ...] = STD
+    preparation: Preparation = Preparation()
 
     def __post_init__(self):
         if self.embed_dim < 1:
             raise ValueError(f"embed_dim must be 1 or more, got {self.embed_dim}")
-        for name in ("image_mean", "image_std"):
-            if len(getattr(self, name)) != self.image.channels:
-                raise ValueError(f"{name} needs one number for each of {self.image.channels} channels, got {getattr(self, name)}")
-        if min(self.image_std) <= 0:
-            raise ValueError(f"image_std must be above 0, got {self.image_std}")
+        check_normalisation(self.image_mean, self.image_std, self.image.channels)
 
     @classmethod
     def tiny(cls, vocab_size: int = 128, eos_token_id: int = 3, **changes) -> "CLIPConfig":
@@ -83,7 +81,7 @@ class CLIPConfig:
         return replace(cls(ResNetConfig.resnet_50(), TextConfig(), embed_dim=1024), **changes)
 
 
-def config_from_transformers(values: dict, folder: Path | None = None) -> CLIPConfig:
+def config_from_transformers(values: dict, folder: Path | None = None, processor: str = "CLIPImageProcessor") -> CLIPConfig:
     """Our config from the values of a ``config.json``; what a file leaves out has the default of transformers."""
 
     def section(name: str) -> dict:
@@ -107,10 +105,6 @@ def config_from_transformers(values: dict, folder: Path | None = None) -> CLIPCo
     channels = pretrained.option(image, "num_channels", 3, kind=int)
     if folder is not None and channels != 3:
         pretrained.check_width(folder, "num_channels", channels)
-    default_mean, default_std = (MEAN, STD) if channels == 3 else ((0.0,) * channels, (1.0,) * channels)
-    normalisation = dict(image_mean=default_mean, image_std=default_std)
-    if folder is not None:
-        normalisation = pretrained.read_normalisation(folder, channels, default_mean, default_std)
     with pretrained.told_by_file(image, image_size="image_size", **SIZES):
         image_config = clip_vit(
             **tower(image, 768, 3072, 12),
@@ -118,6 +112,9 @@ def config_from_transformers(values: dict, folder: Path | None = None) -> CLIPCo
             patch_size=pretrained.option(image, "patch_size", 32, kind=int),
             channels=channels,
         )
+    pictures = {} if channels == 3 else dict(image_mean=(0.0,) * channels, image_std=(1.0,) * channels)
+    if folder is not None:
+        pictures |= processors.read_preparation(folder, processor, image_config.size, channels)
     with pretrained.told_by_file(text, vocab_size="vocab_size", context_length="max_position_embeddings", **SIZES):
         text_config = TextConfig(
             **tower(text, 512, 2048, 8),
@@ -126,7 +123,7 @@ def config_from_transformers(values: dict, folder: Path | None = None) -> CLIPCo
             eos_token_id=pretrained.option(text, "eos_token_id", 49407, kind=int),
         )
     with pretrained.told_by_file(values, embed_dim="projection_dim"):
-        return CLIPConfig(image_config, text_config, pretrained.option(values, "projection_dim", 512, kind=int), **normalisation)
+        return CLIPConfig(image_config, text_config, pretrained.option(values, "projection_dim", 512, kind=int), **pictures)
 
 
 def config_to_transformers(config: CLIPConfig) -> dict[str, Any]:
@@ -174,8 +171,7 @@ def tower_to_transformers(config: ViTConfig | TextConfig) -> dict[str, Any]:
     }
 
 
-def pictures_to_transformers(config: Any, size: int) -> dict[str, Any]:
-    """The values of ``preprocessor_config.json`` for a model that sees pictures as CLIP does, whose config has mean and deviation."""
-    sizes = {"size": {"shortest_edge": size}, "crop_size": {"height": size, "width": size}}
-    steps = {"do_center_crop": True, "do_convert_rgb": True, "resample": 3}
-    return saving.picture_config("CLIPImageProcessor", config.image_mean, config.image_std, **sizes, **steps)
+def pictures_to_transformers(config: Any, image: ViTConfig) -> dict[str, Any]:
+    """The values of ``preprocessor_config.json`` for a model whose config has mean, deviation and preparation."""
+    how = config.preparation, image.size, config.image_mean, config.image_std
+    return processors.preparation_to_transformers("CLIPImageProcessor", *how)

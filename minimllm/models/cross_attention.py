@@ -14,6 +14,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
+from minimllm.data.preprocessing import prepare_pictures
 from minimllm.data.tokenizer import Tokenizer
 from minimllm.layers.attention import KeyValueCache
 from minimllm.layers.blocks import GatedCrossAttentionBlock
@@ -23,7 +24,7 @@ from minimllm.models.cross_attention_config import CrossAttentionConfig
 from minimllm.models.language_model import Cache, LanguageModel
 from minimllm.models.projector import Projector, check_placeholders, splice
 from minimllm.models.text_encoder import check_ids
-from minimllm.models.visual_features import check_features, copy_encoder, prepare_pictures, visual_features
+from minimllm.models.visual_features import check_features, copy_encoder, visual_features
 from minimllm.models.vit import ViT
 from minimllm.weights import saving
 
@@ -182,7 +183,7 @@ class CrossAttentionMLLM(nn.Module):
 
     def picture_inputs(self, images: Any) -> dict[str, Tensor]:
         """Pictures as the model takes them, from floats in [0, 1] of any size or Pillow pictures: ``model(ids, **picture_inputs)``."""
-        return {"images": prepare_pictures(images, self.config.unified).to(self.language_model.tokens.weight)}
+        return {"images": prepare_pictures(self, images).to(self.language_model.tokens.weight)}
 
     def save_pretrained(
         self, folder: str | PathLike, tokenizer: Tokenizer | None = None, max_shard_size: int | str = saving.SHARD_SIZE

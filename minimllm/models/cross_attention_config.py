@@ -3,6 +3,7 @@
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from minimllm.data.preprocessing import Preparation
 from minimllm.models.clip_config import MEAN, STD, CLIPConfig
 from minimllm.models.language_model import LanguageModelConfig
 from minimllm.models.unified_config import UnifiedConfig
@@ -23,8 +24,8 @@ class CrossAttentionConfig:
         thumbnail: a hybrid of both designs: the token that stands for a picture in the text is the whole picture in one token, through a
             projector of its own. (NVLM-H, Dai et al. 2024, has the tokens of a small version of the picture there.)
 
-        feature_layer, keep_class_token, projector, image_mean, image_std, projector_dim, merge, normalise_features, projector_positions,
-        token_scale: as in :class:`~minimllm.models.unified_config.UnifiedConfig`.
+        feature_layer, keep_class_token, projector, image_mean, image_std, preparation, projector_dim, merge, normalise_features,
+        projector_positions, token_scale: as in :class:`~minimllm.models.unified_config.UnifiedConfig`.
 
     Raises:
         ValueError: for a value outside its range, or options that exclude each other.
@@ -44,6 +45,7 @@ class CrossAttentionConfig:
     projector: str = "mlp"
     image_mean: tuple[float, ...] = MEAN
     image_std: tuple[float, ...] = STD
+    preparation: Preparation = Preparation()
     projector_dim: int | None = None
     merge: int = 1
     normalise_features: bool = False

@@ -25,6 +25,7 @@ CONFIGS: dict[str, tuple[str, str | None]] = {
     "ResNetConfig": ("minimllm.models.resnet", None),
     "TextConfig": ("minimllm.models.text_encoder", None),
     "CLIPConfig": ("minimllm.models.clip", "CLIP"),
+    "Preparation": ("minimllm.data.preprocessing", None),
     "RotaryScaling": ("minimllm.layers.rotary", None),
     "LanguageModelConfig": ("minimllm.models.language_model", "LanguageModel"),
     "UnifiedConfig": ("minimllm.models.unified", "UnifiedMLLM"),

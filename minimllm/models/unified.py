@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
+from minimllm.data.preprocessing import prepare_pictures
 from minimllm.data.tokenizer import Tokenizer
 from minimllm.layers.attention import Rotary
 from minimllm.layers.masks import same_picture_mask, segment_mask
@@ -23,7 +24,7 @@ from minimllm.models.language_model import Cache, LanguageModel
 from minimllm.models.projector import Projector, check_placeholders, splice
 from minimllm.models.text_encoder import check_ids
 from minimllm.models.unified_config import UnifiedConfig, config_from_transformers, config_to_transformers, processor_to_transformers
-from minimllm.models.visual_features import check_features, copy_encoder, prepare_pictures, visual_features
+from minimllm.models.visual_features import check_features, copy_encoder, visual_features
 from minimllm.models.vit import ViT
 from minimllm.weights import pretrained, saving
 
@@ -157,7 +158,7 @@ class UnifiedMLLM(nn.Module):
 
     def picture_inputs(self, images: Any) -> dict[str, Tensor]:
         """Pictures as the model takes them, from floats in [0, 1] of any size or Pillow pictures: ``model(ids, **picture_inputs)``."""
-        return {"images": prepare_pictures(images, self.config).to(self.language_model.tokens.weight)}
+        return {"images": prepare_pictures(self, images).to(self.language_model.tokens.weight)}
 
     @classmethod
     def from_pretrained(
@@ -204,7 +205,7 @@ class UnifiedMLLM(nn.Module):
         saving.check_tokenizer(tokenizer, self.config.language.vocab_size, self.config.image_token_id)
         behind = "vision_tower.vision_model.post_layernorm"
         added = {f"{behind}.weight": torch.ones_like(like), f"{behind}.bias": torch.zeros_like(like)}
-        pictures = clip_config.pictures_to_transformers(self.config, image.size[0])
+        pictures = clip_config.pictures_to_transformers(self.config, image)
         shapes, processor = clip.file_shapes("vision", image), processor_to_transformers(self.config)
         more = dict(shapes=shapes, added=added, preprocessor=pictures, processor=processor, tokenizer=tokenizer)
         return saving.save(folder, self, values, WEIGHT_NAMES, **more, max_shard_size=max_shard_size)

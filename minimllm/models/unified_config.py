@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from os import PathLike
 from typing import Any
 
+from minimllm.data.preprocessing import Preparation
 from minimllm.data.tokenizer import IMAGE
 from minimllm.models import clip_config, language_model_config
 from minimllm.models.clip_config import MEAN, STD, CLIPConfig
@@ -24,7 +25,7 @@ class UnifiedConfig:
             the end. LLaVA takes -2, which leaves out the last block: in CLIP that block works for the class token alone.
         keep_class_token: whether the class token comes along as a first visual token (``"full"`` in transformers).
         projector: ``linear`` (LLaVA) or ``mlp``, two layers with GELU between (LLaVA-1.5).
-        image_mean, image_std: by which images in [0, 1] are normalised, per channel.
+        image_mean, image_std, preparation: how pictures are made ready, as in :class:`~minimllm.models.clip_config.CLIPConfig`.
 
         projector_dim: width between the two layers of the projector; ``None``: the decoder's.
         merge: that many by that many neighbouring patches become one visual token, their features one after another (Qwen2-VL and others).
@@ -48,6 +49,7 @@ class UnifiedConfig:
     projector: str = "mlp"
     image_mean: tuple[float, ...] = MEAN
     image_std: tuple[float, ...] = STD
+    preparation: Preparation = Preparation()
 
     projector_dim: int | None = None
     merge: int = 1
@@ -155,7 +157,7 @@ def config_from_transformers(values: dict[str, Any], folder: PathLike | None = N
     text["tie_word_embeddings"] = any(tied)
     if text.get("pad_token_id") is None:
         text["pad_token_id"] = values.get("pad_token_id")
-    images = clip_config.config_from_transformers({"vision_config": parts["vision_config"]}, folder)
+    images = clip_config.config_from_transformers({"vision_config": parts["vision_config"]}, folder, "LlavaImageProcessor")
     name = "image_token_id" if "image_token_id" in values else "image_token_index"
     with pretrained.told_by_file(values, feature_layer="vision_feature_layer", image_token_id=name):
         return UnifiedConfig(
@@ -166,6 +168,7 @@ def config_from_transformers(values: dict[str, Any], folder: PathLike | None = N
             keep_class_token=strategy == "full",
             image_mean=images.image_mean,
             image_std=images.image_std,
+            preparation=images.preparation,
         )
 
 

@@ -1,6 +1,4 @@
-"""What both multimodal designs take from an image encoder: pictures made ready, and the features of their patches."""
-
-from typing import Any
+"""What both multimodal designs take from an image encoder: the features of its patches."""
 
 import torch
 import torch.nn.functional as F
@@ -8,7 +6,6 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from minimllm.data.preprocessing import preprocess
 from minimllm.models.unified_config import UnifiedConfig
 from minimllm.models.vit import ViT
 
@@ -52,15 +49,3 @@ def copy_encoder(encoder: ViT, vision: ViT, config: UnifiedConfig) -> None:
         raise ValueError(f"the encoder is a {encoder.config}, and this model was made for a {config.vision}")
     given = encoder.state_dict()
     vision.load_state_dict({name: given[name] for name in vision.state_dict()})
-
-
-def prepare_pictures(images: Any, config: UnifiedConfig) -> Float[Tensor, "images channels height width"]:
-    """Floats in [0, 1] of any size, or Pillow pictures, cropped to a square, resized, and normalised as the config says.
-
-    Raises:
-        ValueError: for a model of images that are not square; and as :func:`~minimllm.data.preprocessing.preprocess`.
-    """
-    height, width = config.vision.size
-    if height != width:
-        raise ValueError(f"pictures are cropped to squares, and this model was made for images of {height} x {width} pixels")
-    return preprocess(images, height, config.image_mean, config.image_std)

@@ -1,5 +1,6 @@
 """The Vision Transformer (Dosovitskiy et al. 2021), numerically equal to ``ViTForImageClassification`` of transformers."""
 
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 
 from minimllm.layers.blocks import EncoderBlock
 from minimllm.layers.patches import LearnedPositions, PatchEmbedding, check_images
-from minimllm.models.vit_config import ViTConfig, config_from_transformers, config_to_transformers
+from minimllm.models.vit_config import ViTConfig, config_from_transformers, config_to_transformers, pictures_to_transformers
 from minimllm.weights import pretrained, saving
 
 
@@ -90,7 +91,7 @@ class ViT(nn.Module):
                 tensor, a damaged file; the message names it.
         """
         with pretrained.opened(folder) as folder:
-            config = config_from_transformers(pretrained.read_config(folder, model_type="vit"))
+            config = config_from_transformers(pretrained.read_config(folder, model_type="vit"), folder)
             return pretrained.load(cls, config, folder, WEIGHT_NAMES, dtype, device, file_shapes(config))
 
     def save_pretrained(
@@ -100,23 +101,21 @@ class ViT(nn.Module):
 
         Args:
             folder: where to; a folder written so before is replaced.
-            image_mean, image_std: by which images in [0, 1] are normalised for this model, which itself does not know; with both,
+            image_mean, image_std: by which images in [0, 1] are normalised for this model; ``None``: as its config has them. With both,
                 ``preprocessor_config.json`` is written, too.
 
         Raises:
             ValueError: an option that transformers cannot express, by name; and what :func:`~minimllm.weights.saving.save` refuses.
         """
         values = config_to_transformers(self.config)
-        pictures = None
         given, channels = [each for each in (image_mean, image_std) if each is not None], self.config.channels
         if len(given) == 1 or any(len(each) != channels for each in given):
             raise ValueError(
                 f"image_mean and image_std need one number for each of {channels} channels, or neither is given; "
                 f"got {image_mean} and {image_std}"
             )
-        if given:
-            size = dict(zip(("height", "width"), self.config.size, strict=True))
-            pictures = saving.picture_config("ViTImageProcessor", image_mean, image_std, size=size, resample=2)
+        known = {"image_mean": image_mean or self.config.image_mean, "image_std": image_std or self.config.image_std}
+        pictures = pictures_to_transformers(replace(self.config, **known))
         return saving.save(folder, self, values, WEIGHT_NAMES, shapes=file_shapes(self.config), preprocessor=pictures)
 
 

@@ -1,11 +1,13 @@
 """The sizes of a ViT, and how they are read from and written to the ``config.json`` of a ViT folder."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
+from minimllm.data.preprocessing import STRETCHED, Preparation
 from minimllm.layers.blocks import ACTIVATIONS
 from minimllm.layers.patches import check_divides, check_patch_size
-from minimllm.weights import pretrained, saving
+from minimllm.weights import pretrained, processors, saving
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,9 @@ class ViTConfig:
         class_token: a token in front of the patches that stands for the whole image; SigLIP, and so SmolVLM, has none.
         position_std: standard deviation of the positions and the class token at the start.
         class_names: what the classes are called, in their order; ``None``: nothing in particular.
+        image_mean, image_std: by which images in [0, 1] are normalised, per channel; ``None``: not known, and 0.5 where pictures are
+            prepared. Inside a CLIP or a multimodal model theirs count, and so with the next.
+        preparation: what else is done to pictures, as :func:`~minimllm.data.preprocessing.prepare_pictures` does it.
     """
 
     image_size: int | tuple[int, int] = 32
@@ -44,6 +49,9 @@ class ViTConfig:
     class_token: bool = True
     position_std: float = 0.5
     class_names: tuple[str, ...] | None = None
+    image_mean: tuple[float, ...] | None = field(default=None, repr=False)
+    image_std: tuple[float, ...] | None = field(default=None, repr=False)
+    preparation: Preparation = field(default=STRETCHED, repr=False)
 
     def __post_init__(self):
         check_patch_size(self.patch_size)
@@ -59,6 +67,7 @@ class ViTConfig:
             raise ValueError(
                 f"class_names must name {self.classes} classes, or be None; got {len(self.class_names)}: {self.class_names!r:.80}"
             )
+        check_normalisation(self.image_mean, self.image_std, self.channels)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -119,7 +128,16 @@ def config_to_transformers(config: ViTConfig) -> dict[str, Any]:
     }
 
 
-def config_from_transformers(values: dict) -> ViTConfig:
+def check_normalisation(mean: tuple[float, ...] | None, std: tuple[float, ...] | None, channels: int) -> None:
+    """Raise a ``ValueError`` unless these are numbers for each channel, deviations above 0; ``None`` are not known."""
+    for name, values in (("image_mean", mean), ("image_std", std)):
+        if values is not None and len(values) != channels:
+            raise ValueError(f"{name} needs one number for each of {channels} channels, got {values}")
+    if std is not None and min(std) <= 0:
+        raise ValueError(f"image_std must be above 0, got {std}")
+
+
+def config_from_transformers(values: dict, folder: Path | None = None) -> ViTConfig:
     """Our config from the values of a ``config.json``; what a file leaves out has the default of transformers."""
     size = values.get("image_size", 224)
     size = (
@@ -128,7 +146,7 @@ def config_from_transformers(values: dict) -> ViTConfig:
         else pretrained.option(values, "image_size", 224, kind=int)
     )
     with pretrained.told_by_file(values, **SIZES):
-        return ViTConfig(
+        config = ViTConfig(
             image_size=size,
             patch_size=pretrained.option(values, "patch_size", 16, kind=int),
             channels=pretrained.option(values, "num_channels", 3, kind=int),
@@ -142,6 +160,16 @@ def config_from_transformers(values: dict) -> ViTConfig:
             norm_eps=pretrained.number(values, "layer_norm_eps", 1e-12, least=0),
             query_key_value_bias=pretrained.option(values, "qkv_bias", True, kind=bool),
         )
+    pictures = {} if folder is None else processors.read_preparation(folder, "ViTImageProcessor", config.size, config.channels)
+    return replace(config, **pictures)
+
+
+def pictures_to_transformers(config: ViTConfig) -> dict[str, Any] | None:
+    """The values of ``preprocessor_config.json``, if mean and deviation are known."""
+    if config.image_mean is None or config.image_std is None:
+        return None
+    how = config.preparation, config.size, config.image_mean, config.image_std
+    return processors.preparation_to_transformers("ViTImageProcessor", *how)
 
 
 # What the sizes of a transformer are called in the files.

@@ -62,30 +62,6 @@ def read_config(folder: Path, model_type: str) -> dict[str, Any]:
     return values
 
 
-def read_normalisation(folder: Path, channels: int, mean: tuple[float, ...], std: tuple[float, ...]) -> dict[str, tuple[float, ...]]:
-    """``image_mean`` and ``image_std`` of a folder: of ``preprocessor_config.json``, else of ``processor_config.json``, else the defaults.
-
-    Raises:
-        ValueError: a file with something else than one number for each channel, deviations above 0; it names the file and the value.
-    """
-    found, path = {}, folder / "preprocessor_config.json"
-    if path.exists():
-        found = read_json(path)
-    elif (folder / "processor_config.json").exists():
-        path = folder / "processor_config.json"
-        found = read_json(path).get("image_processor") or {}
-        if not isinstance(found, dict):
-            raise ValueError(f"{path} has image_processor = {found!r}, expected an object")
-    result = {}
-    for name, default in (("image_mean", mean), ("image_std", std)):
-        value = found.get(name, default)
-        numbers = isinstance(value, (list, tuple)) and all(
-            isinstance(each, int | float) and not isinstance(each, bool) and math.isfinite(each) for each in value
-        )
-        if not numbers or len(value) != channels or (name == "image_std" and min(value) <= 0):
-            raise ValueError(f"{path} has {name} = {value!r}; expected a number for each of {channels} channels, and deviations above 0")
-        result[name] = tuple(float(each) for each in value)
-    return result
 
 
 def option(values: Mapping[str, Any], name: str, default: Any, allowed: Collection[Any] | None = None, kind: type | None = None) -> Any:

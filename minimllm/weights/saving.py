@@ -134,16 +134,3 @@ def only(config: Any, model: str, **allowed: Any) -> None:
                 f"{type(config).__name__} has {name} = {value!r}, and {model} of transformers can only express "
                 f"{' or '.join(map(repr, values))}; minimllm.models.shipped.save keeps this model for the course's own load"
             )
-
-
-def picture_config(processor: str, mean: tuple[float, ...], std: tuple[float, ...], **options: Any) -> dict[str, Any]:
-    """The values of ``preprocessor_config.json`` for an image processor of transformers: bytes to [0, 1], then ``(x - mean) / std``."""
-    steps = dict.fromkeys(("do_resize", "do_rescale", "do_normalize"), True)
-    return {
-        "image_processor_type": processor,
-        **steps,
-        "rescale_factor": 1 / 255,
-        "image_mean": list(mean),
-        "image_std": list(std),
-        **options,
-    }

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageOps
 
 from minimllm import figures
+from minimllm.data.pictures import to_rgb
 from minimllm.layers.masks import cross_attention_mask
 from minimllm.models.llama_vision.tiles import MAX_TILES, arrangements, choose_arrangement, fit_picture
 
@@ -50,7 +51,7 @@ def tile_explorer(pictures: Mapping[str, Image.Image], sides: Sequence[int] = SI
         """A small copy of the photograph in these proportions."""
         smaller = min(1.0, 640 / max(width, height))
         sides = max(1, round(width * smaller)), max(1, round(height * smaller))
-        return ImageOps.fit(pictures[picture].convert("RGB"), sides, Image.Resampling.BILINEAR)
+        return ImageOps.fit(to_rgb(pictures[picture]), sides, Image.Resampling.BILINEAR)
 
     def found(width: int, height: int) -> tuple[tuple[int, int], float, tuple[int, int], list[int]]:
         """Grid, the scale in it, the size to which the picture is resized, and the mask of its tiles."""

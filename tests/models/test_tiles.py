@@ -138,12 +138,11 @@ def of_mode(mode):
         image = colours.convert("RGBA")
         image.putalpha(alpha)
         return image if mode == "RGBA" else image.convert(mode) if mode != "La" else image.convert("LA").convert("La")
-    if mode == "I;16":
-        return Image.fromarray(np.random.default_rng(0).integers(0, 65536, (20, 30), dtype=np.uint16))
-    return colours.convert("RGB").convert("L").convert(mode) if mode in ("I", "F") else colours.convert("RGB").convert(mode)
+    return colours.convert("RGB").convert(mode)
 
 
-MODES = "1 L P I I;16 F CMYK YCbCr LAB HSV RGBX RGBA LA La RGBa PA".split() + ["P with transparency", "RGB with a transparent colour"]
+# Modes of more than eight bits, which transformers cuts at 255, are in tests/data/test_pictures.py.
+MODES = "1 L P CMYK YCbCr LAB HSV RGBX RGBA LA La RGBa PA".split() + ["P with transparency", "RGB with a transparent colour"]
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -170,9 +169,6 @@ ODD = {
     "a palette in which every colour has its own transparency": lambda: with_transparency("P", bytes([0, 128, 255] * 20)),
     "grey with a transparent shade": lambda: with_transparency("L", 7),
     "black and white with transparent black": lambda: with_transparency("1", 0),
-    "sixteen bits with a transparent shade": lambda: with_transparency("I;16", 7),
-    "whole numbers below 0 and above 255": lambda: Image.fromarray(np.arange(-300, 300, dtype=np.int32).reshape(20, 30)),
-    "fractions below 0 and above 255": lambda: Image.fromarray(np.linspace(-300, 600, 600, dtype=np.float32).reshape(20, 30)),
     "a JPEG opened at a smaller size in grey": lambda: draft(Image.open(io.BytesIO(encoded(noise(200, 300), "JPEG")))),
 }
 
@@ -189,8 +185,8 @@ def test_pictures_that_are_odd_in_their_mode(name):
 
 # What each kind of file can hold; read again, some of it has another mode.
 HELD = {
-    "PNG": ["1", "L", "LA", "P", "P with transparency", "RGB", "RGB with a transparent colour", "RGBA", "I;16"],
-    "TIFF": ["1", "L", "LA", "P", "RGB", "RGBA", "I;16", "CMYK", "F"],
+    "PNG": ["1", "L", "LA", "P", "P with transparency", "RGB", "RGB with a transparent colour", "RGBA"],
+    "TIFF": ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK"],
     "WEBP": ["L", "RGB", "RGBA"],
     "GIF": ["1", "L", "P", "P with transparency", "RGB", "RGBA"],
     "JPEG": ["1", "L", "RGB", "CMYK"],

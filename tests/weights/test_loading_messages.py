@@ -25,7 +25,7 @@ from minimllm.models.llama_vision.config import config_from_transformers as mlla
 from minimllm.models.shipped import save
 from minimllm.models.unified_config import config_from_transformers as llava
 from minimllm.models.vit_config import config_from_transformers as vit
-from minimllm.weights.pretrained import read_normalisation
+from minimllm.weights.processors import read_preparation
 
 SCALING = dict(rope_type="llama3", factor=8.0, low_freq_factor=4.0, high_freq_factor=1.0, original_max_position_embeddings=64)
 SMALL = dict(num_hidden_layers=4, cross_attention_layers=[1])
@@ -91,11 +91,11 @@ def test_what_no_option_alone_is_to_blame_for_is_told_of_the_file_too():
 def test_deviations_that_are_no_numbers_are_refused(wrong, tmp_path):
     (tmp_path / "preprocessor_config.json").write_text(json.dumps({"image_std": wrong}))
     with pytest.raises(ValueError, match="image_std"):
-        read_normalisation(tmp_path, 3, (0.0,) * 3, (1.0,) * 3)
+        read_preparation(tmp_path, "CLIPImageProcessor", (32, 32), 3)
     (tmp_path / "preprocessor_config.json").unlink()
     (tmp_path / "processor_config.json").write_text(json.dumps({"image_processor": "CLIPImageProcessor"}))
     with pytest.raises(ValueError, match="image_processor = 'CLIPImageProcessor'"):
-        read_normalisation(tmp_path, 3, (0.0,) * 3, (1.0,) * 3)
+        read_preparation(tmp_path, "CLIPImageProcessor", (32, 32), 3)
 
 
 @pytest.mark.parametrize("dtype", ["float64", torch.int8, 16, float])

@@ -4,13 +4,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from minimllm.data.preprocessing import STRETCHED, Preparation
 from minimllm.layers.blocks import check_reference
 from minimllm.models import language_model_config
 from minimllm.models.clip_config import MEAN, STD
 from minimllm.models.language_model_config import LanguageModelConfig
 from minimllm.models.llama_vision.tiles import arrangements
 from minimllm.models.llama_vision.vision import TileEncoderConfig
-from minimllm.weights import pretrained, saving
+from minimllm.weights import pretrained, processors, saving
 
 EXTRA_TOKENS = 8  # rows of the embedding behind the vocabulary, in the released models and always in transformers
 
@@ -28,6 +29,7 @@ class LlamaVisionConfig:
         reference: whose code is followed where the two depart from each other: ``meta`` or ``transformers``. It changes which states of
             the image encoder are collected, and what the attention gives a token that may see no picture.
         image_mean, image_std: by which images in [0, 1] are normalised, per channel.
+        preparation: of its options those that tiles have: ``resample``, ``rescale_factor`` and ``convert_rgb``.
     """
 
     vision: TileEncoderConfig
@@ -38,6 +40,7 @@ class LlamaVisionConfig:
     reference: str = "meta"
     image_mean: tuple[float, ...] = MEAN
     image_std: tuple[float, ...] = STD
+    preparation: Preparation = STRETCHED
 
     def __post_init__(self):
         check_reference(self.reference)
@@ -110,7 +113,7 @@ def config_from_transformers(values: dict[str, Any], folder: Path | None = None,
     if language.head_dim not in (None, width := language.dim // language.heads):
         raise ValueError(f"config.json has head_dim = {language.head_dim!r}, which is not implemented; implemented: {width}")
     vision = vision_from_transformers(section(values, "vision_config", "mllama_vision_model"))
-    normalisation = {} if folder is None else pretrained.read_normalisation(folder, vision.channels, MEAN, STD)
+    pictures = {} if folder is None else processors.read_tiling(folder, vision.tile_size, vision.max_tiles, vision.channels)
     name = "image_token_id" if "image_token_id" in values else "image_token_index"  # with both, the first counts in transformers as well
     with pretrained.told_by_file(values | text, image_token_id=name, layers="num_hidden_layers"):
         return LlamaVisionConfig(
@@ -119,7 +122,7 @@ def config_from_transformers(values: dict[str, Any], folder: Path | None = None,
             cross_layers=tuple(sorted(set(cross_layers))),
             image_token_id=pretrained.option(values, name, 128_256, kind=int),
             reference=reference,
-            **normalisation,
+            **pictures,
         )
 
 

@@ -22,7 +22,7 @@ from minimllm.models.llama_vision.pictures import check_pictures, read
 from minimllm.models.llama_vision.tiles import Tiles, prepare_tiles
 from minimllm.models.llama_vision.vision import TileEncoder
 from minimllm.models.text_encoder import check_ids
-from minimllm.weights import pretrained, saving
+from minimllm.weights import pretrained, processors, saving
 
 
 class LlamaVision(nn.Module):
@@ -63,7 +63,8 @@ class LlamaVision(nn.Module):
     def prepare_tiles(self, images: Sequence[Sequence[Image.Image]]) -> Tiles | None:
         """The pictures of every sample, cut and normalised as configured: :func:`~minimllm.models.llama_vision.tiles.prepare_tiles`."""
         config = self.config
-        return prepare_tiles(images, config.vision.tile_size, config.vision.max_tiles, config.image_mean, config.image_std)
+        size, most = config.vision.tile_size, config.vision.max_tiles
+        return prepare_tiles(images, size, most, config.image_mean, config.image_std, preparation=config.preparation)
 
     def features(self, tiles: Tiles) -> Float[Tensor, "batch images tiles tokens features"]:
         """What the image encoder makes of the tiles, ``(batch, images, tiles, 1 + patches, features)``, for the projector.
@@ -201,7 +202,7 @@ class LlamaVision(nn.Module):
         changed = {"language_model.tokens.weight": torch.cat([embedding.detach(), rows])}
         added = {"language_model.lm_head.weight": embedding} if config.language.tied else {}
         size = {"height": vision.tile_size, "width": vision.tile_size}
-        steps = dict(size=size, max_image_tiles=vision.max_tiles, do_pad=True, do_convert_rgb=True, resample=2)
-        pictures = saving.picture_config("MllamaImageProcessor", config.image_mean, config.image_std, **steps)
+        pictures = processors.shared_options("MllamaImageProcessor", config.preparation, config.image_mean, config.image_std)
+        pictures |= dict(size=size, max_image_tiles=vision.max_tiles, do_resize=True, do_pad=True)
         more = dict(shapes=file_shapes(config), changed=changed, added=added, preprocessor=pictures, tokenizer=tokenizer)
         return saving.save(folder, self, values, weight_names(config), **more, max_shard_size=max_shard_size)

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor
 
-from minimllm.data.preprocessing import decode
+from minimllm.data.preprocessing import STRETCHED, Preparation, as_mode
 from minimllm.models.clip_config import MEAN, STD
 
 MAX_TILES = 4
@@ -85,20 +85,14 @@ def fit_picture(height: int, width: int, rows: int, columns: int, tile_size: int
     return target_height, min(math.floor(width * by_height) or 1, target_width)
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """RGB from any mode; what is transparent is laid on white."""
-    if "A" in image.getbands() or image.info.get("transparency") is not None:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image if image.mode == "RGB" else image.convert("RGB")
-
-
 def prepare_tiles(
     images: Sequence[Sequence[Image.Image]],
     tile_size: int,
     max_tiles: int = MAX_TILES,
     mean: Sequence[float] = MEAN,
     std: Sequence[float] = STD,
+    *,
+    preparation: Preparation = STRETCHED,
 ) -> Tiles | None:
     """Resize each picture into a grid of tiles, fill up with black to the right and below, normalise, and cut along the grid.
 
@@ -107,6 +101,7 @@ def prepare_tiles(
         tile_size: side of a tile, in pixels; 560 for Llama 3.2 Vision.
         max_tiles: at most so many tiles for a picture, up to 4.
         mean, std: of the three channels, by which pixels in [0, 1] are normalised; black becomes ``-mean / std``.
+        preparation: of its options ``resample``, ``rescale_factor`` (in place of the 1/255 that leads to [0, 1]) and ``convert_rgb``.
 
     Returns:
         The :class:`Tiles`, or ``None`` if there is no picture in the whole batch.
@@ -129,25 +124,27 @@ def prepare_tiles(
     aspect_ratio_mask[:, :, 0] = 1
     for sample, pictures in enumerate(images):
         for place, picture in enumerate(pictures):
-            picture = decode(picture, f"picture {place} of sample {sample}", to_rgb)
+            picture = as_mode(picture, f"picture {place} of sample {sample}", 3, preparation)
             grid = choose_arrangement(picture.height, picture.width, tile_size, max_tiles)
-            cut(picture, grid, pixels[sample, place, : math.prod(grid)], mean, std)
+            cut(picture, grid, pixels[sample, place, : math.prod(grid)], mean, std, preparation)
             aspect_ratio_ids[sample, place] = ids[grid]
             aspect_ratio_mask[sample, place, : math.prod(grid)] = 1
     num_tiles = [aspect_ratio_mask[sample, : len(pictures)].sum(dim=-1).tolist() for sample, pictures in enumerate(images)]
     return Tiles(pixels, aspect_ratio_ids, aspect_ratio_mask, num_tiles)
 
 
-def cut(picture: Image.Image, grid: tuple[int, int], out: Float[Tensor, "tiles 3 tile tile"], mean: Tensor, std: Tensor) -> None:
+def cut(
+    picture: Image.Image, grid: tuple[int, int], out: Float[Tensor, "tiles 3 tile tile"], mean: Tensor, std: Tensor, how: Preparation
+) -> None:
     """Write the tiles of an RGB picture into ``out``, which is 0, row by row, and normalise them; what stays 0 is black."""
     (rows, columns), side = grid, out.shape[-1]
     height, width = fit_picture(picture.height, picture.width, rows, columns, side)
-    pixels = pil_to_tensor(picture.resize((width, height), Image.Resampling.BILINEAR))
+    pixels = pil_to_tensor(picture.resize((width, height), how.resample))
     for number, tile in enumerate(out):  # one at a time, so that it stays in the processor's cache
         top, left = number // columns * side, number % columns * side
         part = pixels[:, top : top + side, left : left + side]
         tile[:, : part.shape[1], : part.shape[2]] = part
-        tile.div_(255).sub_(mean).div_(std)
+        tile.div_(1 / how.rescale_factor).sub_(mean).div_(std)
 
 
 def check_nesting(images: Any) -> None:
