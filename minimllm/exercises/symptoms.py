@@ -49,6 +49,8 @@ def call(names: Iterable[str], case: tuple) -> str:
 def _argument(name: str, value: Any) -> str:
     """An argument with its value where that is short: numbers, words, a row of token ids; of others the shape, the length, or the type."""
     if isinstance(value, Tensor):
+        if value.ndim == 0:
+            return f"{name} = {value.item():.4g}"
         short = not value.is_floating_point() and value.ndim == 1 and value.numel() <= 16
         return f"{name} = {value.tolist()}" if short else f"{name} of shape {tuple(value.shape)}"
     if isinstance(value, tuple | list) and any(isinstance(item, Tensor) for item in value):
