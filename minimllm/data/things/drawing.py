@@ -61,8 +61,8 @@ def _sketched(things: Things, keys: UInt64[np.ndarray, "things"], look: Look) ->
         rows = np.flatnonzero(which == number)
         sketch = Sketch(luck[rows], look.main[rows], look.fine, look.reach)
         KINDS[THINGS[number // 8]].drawings[number % 8](sketch)
-        parts.append(of_sketch(sketch, rows, look, lambda points, rows=rows: moved(points, rows, things, keys, look)))
-    return Outlines.joined(parts)
+        parts.extend(of_sketch(sketch, rows, look, lambda points, rows=rows: moved(points, rows, things, keys, look)))
+    return Outlines.sorted(parts)
 
 
 def _lay(sketches: Outlines, rows: Int[np.ndarray, "block"], pictures: Float[Tensor, "things 3 size size"]) -> None:

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int, UInt64
 from minimllm.data import chance
 from minimllm.data.things.grounds import ground_colours
 from minimllm.data.things.paints import OTHER_PALETTE, PALETTE
-from minimllm.data.things.sketch import BAR, DOT, MARK, PART, Layer
+from minimllm.data.things.sketch import BAR, MARK, PART, Layer
 from minimllm.data.things.truth import STYLES, Things
 
 FLAT, OUTLINED, LINE, GLYPH = range(len(STYLES))
@@ -45,27 +45,25 @@ class Look:
     fine: float = 1.0
     reach: float = 0.0
 
-    def painted(self, layer: Layer, rows: Int[np.ndarray, "m"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Fill ``(m, 3)``, width of the outline ``(m,)`` and its colour ``(m, 3)`` of a layer in the pictures ``rows``."""
-        style, ink, paper, width = self.style[rows], self.ink[rows], self.paper[rows], self.width[rows]
-        colour = (layer.colour[:, None] @ _TINT)[:, 0] + 0.10 if self.hand == "paper" else layer.colour
-        colour = np.clip(colour * self.gain[rows] + self.shift[rows], 0, 1)
-        dark = layer.colour.mean(1) < 0.33
-        in_ink = {
-            LINE: np.full(len(rows), layer.kind == BAR) | (dark & (layer.kind in (MARK, DOT))),
-            GLYPH: np.full(len(rows), layer.kind in (PART, BAR, DOT)),
-        }
-        fill = colour
-        for two_coloured, inked in in_ink.items():
-            fill = np.where((style == two_coloured)[:, None], np.where(inked[:, None], ink, paper), fill)
-        edged = (layer.kind == PART) & (style != FLAT) | (style == LINE) & ~in_ink[LINE]
-        width = np.where(edged, width * (1.0 if layer.kind == PART else 0.6), 0.0)
-        near = np.abs(fill - self.behind[rows]).max(1) < 0.14
-        lost = near & (style == FLAT) & (layer.kind == PART)
-        seen = np.where(self.behind[rows].mean(1, keepdims=True) < 0.5, 0.8, 0.2)
-        fill = np.where((near & (style <= OUTLINED) & (layer.kind == BAR))[:, None], seen, fill)
-        width, line = np.where(lost, self.thin[rows], width), np.where((style == GLYPH)[:, None], paper, ink)
-        return fill, width, np.where(lost[:, None], 0.72 * fill, line)
+    def painted(self, layers: list[Layer], rows: Int[np.ndarray, "m"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Of each layer in the pictures ``rows`` its fill ``(m, layers, 3)``, and its outline's width ``(m, layers)`` and colour."""
+        kind = np.array([layer.kind for layer in layers])
+        own = np.stack([np.broadcast_to(layer.colour, (len(rows), 3)) for layer in layers], axis=1)
+        dark = own.mean(2) < 0.33
+        colour = own @ _TINT + 0.10 if self.hand == "paper" else own
+        style, ink, paper, behind, gain, shift = (
+            values[rows][:, None] for values in (self.style, self.ink, self.paper, self.behind, self.gain, self.shift)
+        )
+        in_ink = np.where(style == GLYPH, kind != MARK, (kind == BAR) | dark & (kind >= MARK))
+        fill = np.where((style >= LINE)[..., None], np.where(in_ink[..., None], ink, paper), np.clip(colour * gain + shift, 0, 1))
+        edged = (kind == PART) & (style != FLAT) | (style == LINE) & ~in_ink
+        width = np.where(edged, self.width[rows, None] * np.where(kind == PART, 1.0, 0.6), 0.0)
+
+        near = (np.abs(fill - behind).max(2) < 0.14) & (style <= OUTLINED)  # what would be lost on its ground
+        lost = near & (style == FLAT) & (kind == PART)
+        fill = np.where((near & (kind == BAR))[..., None], np.where(behind.mean(2, keepdims=True) < 0.5, 0.8, 0.2), fill)
+        line = np.where(lost[..., None], 0.72 * fill, np.where((style == GLYPH)[..., None], paper, ink))
+        return fill, np.where(lost, self.thin[rows, None], width), line
 
 
 def look_of(things: Things) -> Look:

@@ -9,6 +9,8 @@ from jaxtyping import Float, Int
 from minimllm.data.things.hands import Look
 from minimllm.data.things.sketch import Sketch
 
+_RANKS = 256  # more than a picture has layers and outlines
+
 
 @dataclasses.dataclass
 class Outlines:
@@ -16,35 +18,29 @@ class Outlines:
 
     Attributes:
         sides, sign, layer: of each side its ends ``(x0, y0, x1, y1)`` in sides of the picture, how its winding counts, and its layer.
-        layer_row, layer_rank, layer_colour: of each layer its picture, its rank there (growing, with gaps), and its colour.
+        layer_row, layer_colour: of each layer its picture and its colour.
     """
 
     sides: Float[np.ndarray, "sides 4"]
     sign: Float[np.ndarray, "sides"]
     layer: Int[np.ndarray, "sides"]
     layer_row: Int[np.ndarray, "layers"]
-    layer_rank: Int[np.ndarray, "layers"]
     layer_colour: Float[np.ndarray, "layers 3"]
 
     @classmethod
-    def joined(cls, parts: list["Outlines"]) -> "Outlines":
-        """All layers of all parts, sorted by picture and rank."""
-        starts = np.cumsum([0, *(len(part.layer_row) for part in parts)])
-        fields = {f.name: np.concatenate([getattr(part, f.name) for part in parts]) for f in dataclasses.fields(cls)}
-        fields["layer"] = np.concatenate([part.layer + start for part, start in zip(parts, starts, strict=False)])
-        order = np.lexsort((fields["layer_rank"], fields["layer_row"]))
-        place = np.empty_like(order)
-        place[order] = np.arange(len(order))
-        layer = place[fields["layer"]]
-        by_layer = np.argsort(layer, kind="stable")
-        of_layers = {name: fields[name][order] for name in ("layer_row", "layer_rank", "layer_colour")}
-        return cls(fields["sides"][by_layer], fields["sign"][by_layer], layer[by_layer], **of_layers)
+    def sorted(cls, parts: list[tuple[np.ndarray, ...]]) -> "Outlines":
+        """All layers of what :func:`of_sketch` gave."""
+        sides, sign, side_key, layer_key, colour = (np.concatenate(values) for values in zip(*parts, strict=True))
+        by_side, by_layer = np.argsort(side_key, kind="stable"), np.argsort(layer_key, kind="stable")
+        layer_key = layer_key[by_layer]
+        layer = np.searchsorted(layer_key, side_key[by_side])
+        return cls(sides[by_side], sign[by_side], layer, layer_key // _RANKS, colour[by_layer])
 
     def of_rows(self, rows: Int[np.ndarray, "block"]) -> "Outlines":
         """The layers of some pictures, which are then counted as in ``rows``."""
         layers, row = _spans(*np.searchsorted(self.layer_row, (rows, rows + 1)))
         sides, layer = _spans(*np.searchsorted(self.layer, (layers, layers + 1)))
-        return Outlines(self.sides[sides], self.sign[sides], layer, row, self.layer_rank[layers], self.layer_colour[layers])
+        return Outlines(self.sides[sides], self.sign[sides], layer, row, self.layer_colour[layers])
 
     @property
     def layer_depth(self) -> Int[np.ndarray, "layers"]:
@@ -68,46 +64,41 @@ def _spans(first: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.arange(count.sum()) + (first - (count.cumsum() - count))[span], span
 
 
-def of_sketch(sketch: Sketch, rows: Int[np.ndarray, "drawings"], look: Look, move: Callable[[np.ndarray], np.ndarray]) -> Outlines:
-    """A sketch of pictures ``rows``, moved into them, as the hand's look has it: each layer filled, and behind it its outline."""
-    polygons = [(number, polygon, sign) for number, layer in enumerate(sketch.layers) for polygon, sign in layer.signed()]
-    lengths = np.array([polygon.shape[1] for _, polygon, _ in polygons])
-    starts = lengths.cumsum() - lengths
-    of_layer = np.array([number for number, _, _ in polygons])
+def of_sketch(
+    sketch: Sketch, rows: Int[np.ndarray, "drawings"], look: Look, move: Callable[[np.ndarray], np.ndarray]
+) -> list[tuple[np.ndarray, ...]]:
+    """A sketch of pictures ``rows``, moved into them, as the hand's look has it: each layer filled, and behind it its outline.
 
+    Returns:
+        Of the outlines and of the fills: sides and their sign, the key of the layer of each side, and keys and colours of the layers. Keys
+        sort layers by picture, and from the back to the front.
+    """
+    polygons = [(number, polygon, sign) for number, layer in enumerate(sketch.layers) for polygon, sign in layer.signed()]
+    of_layer, lengths = np.array([(number, polygon.shape[1]) for number, polygon, _ in polygons]).T
+    starts = lengths.cumsum() - lengths
     points = np.concatenate([polygon for _, polygon, _ in polygons], axis=1)
     hidden = np.isnan(points[:, starts, 0])  # what `Sketch.where` left out
-    points = np.where(np.isnan(points), points[:, np.flatnonzero(~np.isnan(points).any((0, 2)))[:1]], points)
-    points = move(points)
+    points = move(np.where(np.isnan(points), points[:, np.flatnonzero(~np.isnan(points).any((0, 2)))[:1]], points))
+
     following = np.arange(1, lengths.sum() + 1)
     following[starts + lengths - 1] = starts
-    before = np.empty_like(following)
-    before[following] = np.arange(len(following))
+    before = np.argsort(following)
     ends = points[:, following]
     area = np.add.reduceat(points[..., 0] * ends[..., 1] - ends[..., 0] * points[..., 1], starts, axis=1)
     around = np.where(hidden, 0.0, np.sign(area))
-    sign = around * [sign for _, _, sign in polygons]
+    sign = np.repeat(around * [sign for _, _, sign in polygons], lengths, axis=1)
+    shown = np.logical_or.reduceat(around != 0, np.searchsorted(of_layer, np.arange(len(sketch.layers))), axis=1)
 
-    wider = _grown(points, points[:, before], ends, np.repeat(sign, lengths, axis=1))
-    fills, widths, outlines = zip(*(look.painted(layer, rows) for layer in sketch.layers), strict=True)
-    found = []
-    for number in range(len(sketch.layers)):
-        mine = np.flatnonzero(of_layer == number)
-        corners = slice(starts[mine[0]], starts[mine[-1]] + lengths[mine[-1]])
-        shown = around[:, mine].any(1)
-        side_sign = np.repeat(sign[:, mine], lengths[mine], axis=1)
-        link = following[corners] - corners.start
-        outlined = np.flatnonzero(shown & (widths[number] > 0))
-        for rank, chosen, colour in ((2 * number, outlined, outlines[number]), (2 * number + 1, np.flatnonzero(shown), fills[number])):
-            if len(chosen):
-                corner = points[chosen, corners]
-                if rank % 2 == 0:
-                    corner = corner + wider[chosen, corners] * widths[number][chosen, None, None]
-                sides = np.concatenate([corner, corner[:, link]], axis=-1).reshape(-1, 4)
-                layer = np.repeat(np.arange(len(chosen)), corner.shape[1])
-                signs, ranks = side_sign[chosen].ravel(), np.full(len(chosen), rank)
-                found.append(Outlines(sides, signs, layer, rows[chosen], ranks, colour[chosen]))
-    return Outlines.joined(found)
+    fills, widths, lines = look.painted(sketch.layers, rows)
+    layer = np.repeat(of_layer, lengths)
+    grown = points + _grown(points, points[:, before], ends, sign) * widths[:, layer, None]
+    parts = []
+    for front, (corners, there, colours) in enumerate(((grown, shown & (widths > 0), lines), (points, shown, fills))):
+        key = rows[:, None] * _RANKS + 2 * np.arange(len(sketch.layers)) + front
+        mine = there[:, layer]
+        sides = np.concatenate([corners, corners[:, following]], axis=-1)[mine]
+        parts.append((sides, sign[mine], key[:, layer][mine], key[there], colours[there]))
+    return parts
 
 
 def _grown(points: np.ndarray, before: np.ndarray, after: np.ndarray, sign: np.ndarray) -> np.ndarray:

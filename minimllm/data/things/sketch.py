@@ -19,10 +19,10 @@ PART, BAR, MARK, DOT = range(4)
 
 @dataclass
 class Layer:
-    """One colour ``(drawings, 3)``, the polygons that it fills, and those that it leaves out."""
+    """One colour ``(drawings, 3)`` or for all ``(3,)``, the polygons that it fills, and those that it leaves out."""
 
     kind: int
-    colour: Float[np.ndarray, "drawings 3"]
+    colour: Float[np.ndarray, "*drawings 3"]
     polygons: list[Polygon]
     holes: list[Polygon]
 
@@ -87,7 +87,7 @@ class Sketch:
         self._add(DOT, colour, polygons)
 
     def _add(self, kind: int, colour, polygons, holes=()) -> None:
-        self.layers.append(Layer(kind, np.broadcast_to(np.asarray(colour, np.float64), (self.count, 3)), list(polygons), list(holes)))
+        self.layers.append(Layer(kind, np.asarray(colour, np.float64), list(polygons), list(holes)))
 
     # ---- polygons --------------------------------------------------------------------------------------------------------
 
@@ -118,14 +118,15 @@ class Sketch:
         corners: int | None = None,
     ) -> Polygon:
         """The piece of an ellipse between two angles, counted clockwise from the right, cut off by the straight line between its ends."""
-        closed = corners is not None
-        corners = corners or max(4, round(16 * self.fine))
-        angles = np.linspace(start, end, corners, endpoint=not closed)
-        right = np.multiply.outer(np.broadcast_to(across, self.count), np.cos(angles))
-        low = np.multiply.outer(np.broadcast_to(across if down is None else down, self.count), np.sin(angles))
-        cosine, sine = np.broadcast_to(np.cos(turn), self.count)[:, None], np.broadcast_to(np.sin(turn), self.count)[:, None]
-        x, y = (np.broadcast_to(place, self.count)[:, None] for place in (x, y))
-        return np.stack([x + right * cosine - low * sine, y + right * sine + low * cosine], axis=-1)
+        cosines, sines = _angles(start, end, corners or max(4, round(16 * self.fine)), corners is not None)
+        right = _column(across) * cosines
+        low = _column(across if down is None else down) * sines
+        if np.ndim(turn) or turn:
+            cosine, sine = np.cos(_column(turn)), np.sin(_column(turn))
+            right, low = right * cosine - low * sine, right * sine + low * cosine
+        points = np.empty((self.count, len(cosines), 2))
+        points[..., 0], points[..., 1] = _column(x) + right, _column(y) + low
+        return points
 
     def box(self, left: Number, top: Number, right: Number, bottom: Number, round_by: Number = 0.0) -> Polygon:
         """An upright rectangle, its corners rounded by that radius."""
@@ -171,6 +172,17 @@ class Sketch:
     def where(self, which: np.ndarray, *polygons: Polygon) -> list[Polygon]:
         """The polygons in those drawings, and nothing (which NaN stands for) in the others."""
         return [np.where(which[:, None, None], polygon, np.nan) for polygon in polygons]
+
+
+def _column(values: Number) -> Float[np.ndarray, "_ 1"]:
+    return np.asarray(values, np.float64).reshape(-1, 1)
+
+
+@lru_cache(maxsize=256)
+def _angles(start: float, end: float, corners: int, closed: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Cosines and sines of equally distant angles; those of a closed line end before the last."""
+    angles = np.linspace(start, end, corners, endpoint=not closed)
+    return np.cos(angles), np.sin(angles)
 
 
 @lru_cache(maxsize=256)
