@@ -1,10 +1,15 @@
 """What several tests share."""
 
+import inspect
 from contextlib import contextmanager
 
 import jaxtyping
 import torch
 from torch import nn
+from transformers import LlamaForCausalLM
+
+# What transformers calls the keys and values of the past: "cache" from 5.24 on.
+CACHE = "cache" if "cache" in inspect.signature(LlamaForCausalLM.forward).parameters else "past_key_values"
 
 
 @contextmanager

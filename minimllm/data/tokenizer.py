@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -42,9 +43,10 @@ class Tokenizer:
     @classmethod
     def from_words(cls, words: Iterable[str], context_length: int = 77) -> "Tokenizer":
         """A vocabulary of these words, in their order, behind the special tokens. Punctuation marks are words."""
-        vocabulary = {word: number for number, word in enumerate(dict.fromkeys([*SPECIAL_TOKENS, *(word.lower() for word in words)]))}
+        words = (unicodedata.normalize("NFC", word).lower() for word in words)  # an accent may be a character of its own, or not
+        vocabulary = {word: number for number, word in enumerate(dict.fromkeys([*SPECIAL_TOKENS, *words]))}
         backend = tokenizers.Tokenizer(WordLevel(vocabulary, unk_token=UNKNOWN))
-        backend.normalizer = normalizers.Lowercase()
+        backend.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
         backend.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation()])
         backend.decoder = decoders.WordPiece(cleanup=True)  # joins by spaces, none before punctuation
         backend.add_special_tokens(list(SPECIAL_TOKENS))

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from minimllm.layers.masks import check_mask
 from minimllm.layers.threads import threads_for
 
+SMALLEST = torch.finfo(torch.float32).tiny  # of a temperature that logits are divided by
+
 
 @torch.no_grad()
 def generate(
@@ -36,7 +38,7 @@ def generate(
 
     Args:
         model: a language model of the course, with or without pictures.
-        ids: the prompts, ``(batch, length)``, padded to one length on either side.
+        ids: the prompts, ``(batch, length)``, padded to one length, anywhere.
         max_new_tokens: how many tokens to write at most; 0 returns the prompts.
         mask: 1 on real tokens, 0 on padding; each row comes out as it would alone.
         images, tiles: the pictures, as the model's ``forward`` takes them.
@@ -55,15 +57,16 @@ def generate(
 
     Raises:
         ValueError: an empty prompt, one with no real token, more tokens than the model has positions, a negative temperature or number
-            of tokens, ``top_k`` below 1, ``top_p`` outside (0, 1]; and the errors of the model.
+            of tokens, ``top_k`` below 1, ``top_p`` outside (0, 1], logits that are NaN or infinite; and the errors of the model.
     """
     _check(ids, mask, max_new_tokens, temperature, top_k, top_p)
     if max_new_tokens == 0:
         return ids
     positions = _setting(model.config, "context_length")
-    if ids.shape[1] + max_new_tokens > positions:
+    text, real = (ids, None) if mask is None or bool(mask.all()) else _padding_in_front(ids, mask.bool())
+    if (needed := text.shape[1] + max_new_tokens) > positions:
         raise ValueError(
-            f"a prompt of {ids.shape[1]} tokens and {max_new_tokens} new ones need {ids.shape[1] + max_new_tokens} positions, "
+            f"a prompt of {text.shape[1]} tokens and {max_new_tokens} new ones need {needed} positions, "
             f"and this model has {positions}; shorten the prompt or ask for fewer tokens"
         )
     ends = _end_tokens(eos_token_id)
@@ -80,13 +83,13 @@ def generate(
     # The most multiply-adds that a token can take in one product, pictures' encoders among them; their own tokens are not counted.
     largest = max((weight.numel() for weight in model.parameters() if weight.ndim == 2), default=0)
 
-    text, real = (ids, None) if mask is None or bool(mask.all()) else _padding_in_front(ids, mask.bool())
     ended = torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
     cache = model.new_cache() if use_cache else None
     with threads_for(text.numel() * largest, ids.device):
         logits = model(text, **pictures, mask=real, cache=cache, **short)[:, -1]
     written = []
     while True:
+        _check_finite(model, logits, ended, len(written))
         if model.image_token_id is not None and 0 <= model.image_token_id < logits.shape[-1]:
             logits[:, model.image_token_id] = float("-inf")
         token = choose(logits, temperature, top_k, top_p, generator)
@@ -115,8 +118,8 @@ def choose(
     top_p: float | None = None,
     generator: torch.Generator | None = None,
 ) -> Int[Tensor, " batch"]:
-    """The next token of each row: the likeliest at temperature 0, else one drawn from :func:`next_probabilities`."""
-    if temperature == 0:
+    """The next token of each row: the likeliest at temperature 0 (or next to it), else one drawn from :func:`next_probabilities`."""
+    if temperature < SMALLEST:
         return logits.argmax(dim=-1)
     return torch.multinomial(next_probabilities(logits, temperature, top_k, top_p), 1, generator=generator)[:, 0]
 
@@ -130,14 +133,15 @@ def next_probabilities(
     border, those with the lower id stay.
     """
     logits = logits.float()
-    logits = (logits - logits.amax(dim=-1, keepdim=True)) / temperature  # at most 0, so that no temperature is too low for the exponential
+    # At most 0, so that no temperature is too low for the exponential.
+    logits = (logits - logits.amax(dim=-1, keepdim=True)) / max(temperature, SMALLEST)
     probabilities, order = logits.sort(dim=-1, descending=True, stable=True)
     if top_k is not None:
         probabilities[:, top_k:] = float("-inf")
     probabilities = probabilities.softmax(dim=-1)
     if top_p is not None:
         before = probabilities.cumsum(dim=-1) - probabilities  # what the likelier tokens hold together
-        probabilities = probabilities.masked_fill(before >= top_p, 0.0)
+        probabilities = probabilities.masked_fill((before >= top_p) & (before > 0), 0.0)  # a top_p may be 0 in float32
         probabilities = probabilities / probabilities.sum(dim=-1, keepdim=True)
     return torch.zeros_like(probabilities).scatter(-1, order, probabilities)
 
@@ -148,6 +152,21 @@ def _setting(config: Any, name: str) -> Any:
         return getattr(config, name)
     inside = (_setting(part, name) for part in vars(config).values() if is_dataclass(part))
     return next((value for value in inside if value is not None), None)
+
+
+def _check_finite(model: nn.Module, logits: Tensor, ended: Tensor, number: int) -> None:
+    """Raise a ``ValueError`` unless each row that goes on has a likeliest token: neither NaN nor infinity; -inf rules a token out."""
+    well = logits.amax(dim=-1).isfinite() | ended
+    if bool(well.all()):
+        return
+    row = int(well.int().argmin())
+    broken = [name for name, weight in model.named_parameters() if not bool(weight.isfinite().all())]
+    cause = f"the weights {', '.join(broken[:3])} hold NaN or infinity" if broken else "all weights are finite, so numbers grew too large"
+    kind = str(logits.dtype).removeprefix("torch.")
+    raise ValueError(
+        f"the logits of row {row} for new token {number} are not finite (NaN or infinity): {cause}; the model computes in {kind}, and "
+        "float16 holds numbers up to 65,504: load it with dtype=torch.float32, or look at its outputs block by block"
+    )
 
 
 def _is_whole(value: Any) -> bool:
@@ -164,19 +183,19 @@ def _end_tokens(eos_token_id: Any) -> list[int]:
 
 def end_tokens(model: nn.Module, tokenizer: Any) -> list[int]:
     """All end tokens that a model's config and its tokenizer have."""
-    known = {*_end_tokens(_setting(model.config, "eos_token_id")), *_end_tokens(tokenizer.eos_token_id)}
-    return sorted(known)
+    return list(dict.fromkeys([*_end_tokens(_setting(model.config, "eos_token_id")), *_end_tokens(tokenizer.eos_token_id)]))
 
 
 def _padding_in_front(ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """The same rows with the padding behind moved to the front, so that all go on at the same place."""
-    length = ids.shape[1]
-    behind = mask.flip(1).int().argmax(dim=1)  # padding after the last real token
-    order = (torch.arange(length, device=ids.device) - behind[:, None]) % length
+    """The same rows with all padding in front, as little as there can be, so that all go on at the same place."""
+    longest = int(mask.sum(dim=1).max())
+    order = mask.int().argsort(dim=1, stable=True)[:, -longest:]
     return ids.gather(1, order), mask.gather(1, order)
 
 
 def _check(ids: Tensor, mask: Tensor | None, max_new_tokens: int, temperature: float, top_k: int | None, top_p: float | None) -> None:
+    if not isinstance(ids, Tensor):
+        raise ValueError(f"expected prompts as a tensor (batch, length), got a {type(ids).__name__}; torch.tensor(ids) makes one")
     if ids.ndim != 2 or 0 in ids.shape:
         raise ValueError(f"expected prompts of shape (batch, length) with at least one token, got {tuple(ids.shape)}")
     if ids.dtype not in (torch.int32, torch.int64):

@@ -26,6 +26,8 @@ class KeyValueCache:
 
     def extend(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Append along the length, ``(batch, heads, length, head_dim)``, and return all that is kept."""
+        self.leave_inference()
+        self.check_rows(len(keys))
         if self.keys is None:
             self.keys, self.values = keys, values
         elif torch.is_grad_enabled():  # what a backward pass may need must not be written over
@@ -34,6 +36,16 @@ class KeyValueCache:
             self._rooms = self._rooms or [_Room(), _Room()]
             self.keys, self.values = self._rooms[0].append(self.keys, keys), self._rooms[1].append(self.values, values)
         return self.keys, self.values
+
+    def check_rows(self, rows: int) -> None:
+        """Raise a ``ValueError`` unless what is kept has as many rows."""
+        if self.keys is not None and len(self.keys) != rows:
+            raise ValueError(f"the cache holds {len(self.keys)} rows, and the new tokens are {rows}; make a new cache")
+
+    def leave_inference(self) -> None:
+        """Make what was kept in ``torch.inference_mode`` ordinary tensors outside of it, where others can neither be extended nor learn."""
+        if self.keys is not None and self.keys.is_inference() and not torch.is_inference_mode_enabled():
+            self.keys, self.values, self._rooms = self.keys.clone(), self.values.clone(), None
 
 
 class _Room:
@@ -45,8 +57,6 @@ class _Room:
 
     def append(self, kept: Tensor, new: Tensor) -> Tensor:
         past, length = kept.shape[2], kept.shape[2] + new.shape[2]
-        if kept.shape[0] != new.shape[0]:
-            raise ValueError(f"the cache holds {kept.shape[0]} rows, and the new tokens are {new.shape[0]}; make a new cache")
         if kept is not self.kept or length > self.memory.shape[2]:
             self.memory = kept.new_empty(*kept.shape[:2], length + length // 4 + 32, kept.shape[3])
             self.memory[:, :, :past] = kept
@@ -114,6 +124,7 @@ class Attention(nn.Module):
         """Queries ``(batch, heads, length, head_dim)``, keys and values ``(batch, key_value_heads, keys, head_dim)``."""
         queries = self.query_norm(split_heads(self.query(x), self.heads))
         if context is not None and cache is not None and cache.keys is not None:
+            cache.leave_inference()
             return queries, cache.keys, cache.values  # a picture does not change while we write about it
         source = x if context is None else context
         keys = self.key_norm(split_heads(self.key(source), self.key_value_heads))

@@ -28,12 +28,25 @@ def padding_mask(mask: Shaped[Tensor, "batch length"]) -> Bool[Tensor, "batch 1 
 
 def check_mask(mask: Shaped[Tensor, "..."]) -> None:
     """Raise a ``ValueError`` unless this is a mask of 1 on real tokens and 0 on padding, ``(batch, length)``."""
+    if not isinstance(mask, Tensor):
+        raise ValueError(f"expected a mask as a tensor (batch, length), got a {type(mask).__name__}; torch.tensor(mask) makes one")
     if mask.ndim != 2:
         raise ValueError(f"expected a mask of shape (batch, length), got {tuple(mask.shape)}")
     if mask.is_floating_point() or not ((mask == 0) | (mask == 1)).all():
         raise ValueError(
             f"a mask is 1 on real tokens and 0 on padding, bool or integer; got {mask.dtype} with {mask.unique()[:5].tolist()}"
         )
+
+
+def of_token_before(
+    flags: Bool[Tensor, "batch length"], mask: Shaped[Tensor, "batch length"] | None = None
+) -> Bool[Tensor, "batch length"]:
+    """For each token, the flag of the one before it, False for the first; what ``mask`` says is padding is passed over."""
+    if mask is None:
+        return F.pad(flags[:, :-1], (1, 0))
+    places = torch.arange(flags.shape[1], device=flags.device).where(mask.bool(), -1)
+    latest = F.pad(places[:, :-1], (1, 0), value=-1).cummax(dim=1).values
+    return flags.gather(1, latest.clamp(min=0)) & (latest >= 0)
 
 
 def segment_mask(segments: Int[Tensor, "batch length"]) -> Bool[Tensor, "batch 1 length length"]:
@@ -62,19 +75,24 @@ def same_picture_mask(pictures: Int[Tensor, "batch length"]) -> Bool[Tensor, "ba
 
 
 def cross_attention_mask(
-    ids: Int[Tensor, "batch length"], num_tiles: Sequence[Sequence[int]] | None, image_token_id: int, max_tiles: int = 4
+    ids: Int[Tensor, "batch length"],
+    num_tiles: Sequence[Sequence[int]] | None,
+    image_token_id: int,
+    max_tiles: int = 4,
+    mask: Shaped[Tensor, "batch length"] | None = None,
 ) -> Bool[Tensor, "batch length images max_tiles"]:
     """Which tiles of which pictures each token may attend to: those of the last picture before it, as in Llama 3.2 Vision.
 
     A token sees a picture from the picture's own token up to the next one. Pictures whose tokens stand side by side count together: each
     token of the run sees the pictures of the run so far, and the text behind it sees all of them. Any token between breaks the run.
-    Before the first picture a token sees nothing. Padding counts as text.
+    Before the first picture a token sees nothing.
 
     Args:
         ids: token ids, ``(batch, length)``.
         num_tiles: how many tiles each picture has, a list per row, as in ``Tiles.num_tiles``; ``None``: there are no pictures.
         image_token_id: the id that stands for a picture.
         max_tiles: most tiles of a picture.
+        mask: 1 on real tokens, 0 on padding, which is passed over, as if the row had none; ``None``: padding counts as text.
 
     Returns:
         ``(batch, length, images, max_tiles)``, ``images`` being the most pictures of a row; the tiles and pictures that a row does not
@@ -90,7 +108,7 @@ def cross_attention_mask(
         raise ValueError(f"num_tiles must hold a list of whole numbers for each row of ids, got {num_tiles!r}")
     if len(num_tiles) != len(ids):
         raise ValueError(f"the texts are {len(ids)} rows, and num_tiles has {len(num_tiles)}; each row needs a list, which may be empty")
-    places = ids == image_token_id
+    places = ids == image_token_id if mask is None else (ids == image_token_id) & mask.bool()
     for row, (found, tiles) in enumerate(zip(places.sum(dim=1).tolist(), num_tiles, strict=True)):
         if found != len(tiles):
             raise ValueError(
@@ -103,7 +121,7 @@ def cross_attention_mask(
     held = torch.arange(max_tiles) < torch.tensor(padded, dtype=torch.long).view(len(ids), images, 1)
 
     count = places.cumsum(dim=1)  # pictures up to here
-    begins = places & ~F.pad(places[:, :-1], (1, 0))  # a picture that follows no other directly
+    begins = places & ~of_token_before(places, mask)  # a picture that follows no other directly
     first = torch.where(begins, count - 1, 0).cummax(dim=1).values  # number of the first picture of the latest run
     number = torch.arange(images, device=ids.device)
     visible = (number >= first[..., None]) & (number < count[..., None])

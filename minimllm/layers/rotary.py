@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Num
+from jaxtyping import Float, Int, Num
 from torch import Tensor
 
 from minimllm.layers.attention import Rotary
@@ -79,11 +79,21 @@ class RotaryTable:
 
     def __call__(self, past: int, length: int, dtype: torch.dtype, device: torch.device) -> Rotary:
         """Cosines and sines of the positions from ``past``, ``(length, head_dim)`` each."""
-        table = self.table
-        if table is None or len(table[0]) < past + length or table[0].dtype != dtype or table[0].device != device:
-            with torch.inference_mode(False):  # else it could not be used in training afterwards
-                table = self.table = self.at(torch.arange(max(64, 2 * (past + length)), device=device), dtype)
+        table = self.up_to(past + length, dtype, device)
         return table[0][past : past + length], table[1][past : past + length]
+
+    def rows(self, positions: Int[Tensor, "batch length"], below: int, dtype: torch.dtype) -> Rotary:
+        """Cosines and sines of whole positions, each from 0 to ``below - 1``, ``(batch, length, head_dim)`` each."""
+        cosine, sine = self.up_to(below, dtype, positions.device)
+        return cosine[positions], sine[positions]
+
+    def up_to(self, length: int, dtype: torch.dtype, device: torch.device) -> Rotary:
+        """The table, with at least so many positions."""
+        table = self.table
+        if table is None or len(table[0]) < length or table[0].dtype != dtype or table[0].device != device:
+            with torch.inference_mode(False):  # else it could not be used in training afterwards
+                table = self.table = self.at(torch.arange(max(64, 2 * length), device=device), dtype)
+        return table
 
     def at(self, positions: Num[Tensor, "*batch length"], dtype: torch.dtype) -> Rotary:
         """Cosines and sines of any positions, ``(*batch, length, head_dim)`` each."""

@@ -18,7 +18,7 @@ from minimllm.data.preprocessing import prepare_pictures
 from minimllm.data.tokenizer import Tokenizer
 from minimllm.layers.attention import KeyValueCache
 from minimllm.layers.blocks import GatedCrossAttentionBlock
-from minimllm.layers.masks import segment_mask
+from minimllm.layers.masks import of_token_before, segment_mask
 from minimllm.layers.segments import predecessors, segment_positions, segment_starts
 from minimllm.models.cross_attention_config import CrossAttentionConfig
 from minimllm.models.language_model import Cache, LanguageModel
@@ -129,7 +129,7 @@ class CrossAttentionMLLM(nn.Module):
         Args:
             ids: token ids, with one ``image_token_id`` for each image; with a cache, the new ones only.
             images: normalised, in reading order over the batch; with a cache, at the call whose ids hold their tokens.
-            mask: 1 on real tokens, 0 on padding, which may stand on either side.
+            mask: 1 on real tokens, 0 on padding, which may stand anywhere: a row comes out as it would alone.
             cache: of :meth:`new_cache`; extended in place. New tokens see what the last one saw, until a new picture comes.
             segments: rows of several texts about the same pictures (:class:`~minimllm.training.packing.Packed`), in place of ``mask``.
             features: what :meth:`features` gave for the images, in place of ``images``.
@@ -148,9 +148,11 @@ class CrossAttentionMLLM(nn.Module):
             check_features(features, self.config.unified)
         decoder, config = self.language_model, self.config.language
         check_ids(ids, mask, config.vocab_size, config.context_length)
-        is_image = ids == self.image_token_id
+        if cache is not None:
+            cache.check_rows(len(ids))
+        is_image = ids == self.image_token_id if mask is None else (ids == self.image_token_id) & mask.bool()
         check_placeholders(is_image, next((len(given) for given in (images, features) if given is not None), 0), 1)
-        read = read_pictures(is_image, segments, None if cache is None else cache.pictures.get("read"))
+        read = read_pictures(is_image, segments, None if cache is None else cache.pictures.get("read"), mask)
         features = self.features(images) if images is not None and len(images) else features
         context = self._context(is_image, features)
         visible = None if read.visible.all() else read.visible.repeat_interleave(self.visual_tokens, dim=2)
@@ -216,7 +218,7 @@ class PicturesRead(NamedTuple):
         numbers: the pictures of each row so far, counted from 0, ``(batch, pictures)``; -1 where a row has fewer.
         count: how many pictures a row has had, ``(batch, 1)``.
         first: number of the first picture of a row's latest run, ``(batch, 1)``; a run is pictures whose tokens stand side by side.
-        in_run: True where a row ends with the token of a picture, so that the run may go on, ``(batch, 1)``.
+        in_run: True where a row ends with the token of a picture, padding aside, so that the run may go on, ``(batch, 1)``.
     """
 
     visible: Bool[Tensor, "batch length pictures"]
@@ -233,19 +235,26 @@ def picture_slots(is_image: Bool[Tensor, "batch length"]) -> Bool[Tensor, "batch
 
 
 def read_pictures(
-    is_image: Bool[Tensor, "batch length"], segments: Int[Tensor, "batch length"] | None = None, earlier: PicturesRead | None = None
+    is_image: Bool[Tensor, "batch length"],
+    segments: Int[Tensor, "batch length"] | None = None,
+    earlier: PicturesRead | None = None,
+    mask: Shaped[Tensor, "batch length"] | None = None,
 ) -> PicturesRead:
     """The rule of Llama 3.2 (:func:`~minimllm.layers.masks.cross_attention_mask`), also for what follows earlier texts, and for segments.
 
-    A segment follows the shared prefix, as if the other segments were not there.
+    A segment follows the shared prefix, as if the other segments were not there; padding is passed over.
     """
+    run = is_image.new_zeros(len(is_image), 1) if earlier is None else earlier.in_run
+    around = F.pad(torch.cat([run, is_image], dim=1), (0, 1))  # and a token behind, which the row's end is before
+    before = of_token_before(around, None if mask is None else F.pad(mask.bool(), (1, 1), value=True))
+    before, in_run = before[:, 1:-1], before[:, -1:]
     if earlier is not None and not is_image.any():  # as at every token that is written: all see what the last one saw
-        return earlier._replace(visible=earlier.visible[:, -1:].expand(-1, is_image.shape[1], -1), in_run=is_image[:, -1:])
-    before = F.pad(is_image[:, :-1], (1, 0)) if segments is None else is_image.gather(1, predecessors(segments))
+        return earlier._replace(visible=earlier.visible[:, -1:].expand(-1, is_image.shape[1], -1), in_run=in_run)
+    if segments is not None:
+        before = is_image.gather(1, predecessors(segments))
     there, count = picture_slots(is_image), is_image.cumsum(dim=1)
     numbers = torch.where(there, there.cumsum(dim=1) - 1, -1)
     if earlier is not None:
-        before[:, :1] |= earlier.in_run
         numbers = torch.cat([earlier.numbers, torch.where(there, numbers + earlier.count, -1)], dim=1)
         count = count + earlier.count
     first = torch.where(is_image & ~before, count - 1, 0).cummax(dim=1).values
@@ -259,4 +268,4 @@ def read_pictures(
     if segments is not None:
         of_picture = torch.full_like(numbers, -2).masked_scatter(there, segments[is_image])[:, None]
         visible = visible & ((of_picture == 0) | (of_picture == segments[..., None]))
-    return PicturesRead(visible, numbers, count[:, -1:], first[:, -1:], is_image[:, -1:])
+    return PicturesRead(visible, numbers, count[:, -1:], first[:, -1:], in_run)

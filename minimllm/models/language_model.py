@@ -16,7 +16,13 @@ from minimllm.layers.blocks import DecoderBlock
 from minimllm.layers.masks import causal_mask, check_mask
 from minimllm.layers.norms import RMSNorm
 from minimllm.layers.rotary import RotaryTable
-from minimllm.models.language_model_config import LanguageModelConfig, config_from_transformers, config_to_transformers
+from minimllm.models.language_model_config import (
+    LanguageModelConfig,
+    config_from_transformers,
+    config_to_transformers,
+    generation_to_transformers,
+    with_generation_config,
+)
 from minimllm.models.text_encoder import check_ids
 from minimllm.weights import gguf, gguf_llama, pretrained, saving
 
@@ -36,6 +42,11 @@ class Cache:
     mask: Tensor | None = None
     length: int = 0
     pictures: dict[str, Any] = field(default_factory=dict)
+
+    def check_rows(self, rows: int) -> None:
+        """Raise a ``ValueError`` unless what was read so far has as many rows."""
+        for layer in self.layers:
+            layer.check_rows(rows)
 
     def bytes(self) -> int:
         """Memory of all keys and values: ``2 * layers * batch * key_value_heads * length * head_dim`` numbers.
@@ -98,25 +109,31 @@ class LanguageModel(nn.Module):
         Arguments as of :meth:`decode`.
         """
         past, length = (cache.length if cache else 0), x.shape[1]
-        if past + length > self.config.context_length:
-            raise ValueError(
-                f"{past + length} tokens are more than the {self.config.context_length} positions of this model; shorten the text"
-            )
+        if cache is not None:
+            cache.check_rows(len(x))
         if mask is not None:
             check_mask(mask)
             mask = None if bool(mask.all()) else mask.bool()
+        if cache is not None and (mask is not None or cache.mask is not None):
+            ones = x.new_ones(len(x), past, dtype=torch.bool)
+            new = x.new_ones(len(x), length, dtype=torch.bool) if mask is None else mask
+            mask = torch.cat([ones if cache.mask is None else cache.mask, new], dim=1)
+        counted = None if mask is None else mask.cumsum(dim=1)  # real tokens up to each place, those in the cache among them
+        longest = past + length if mask is None else int(counted[:, -1].max())
+        if longest > self.config.context_length:
+            raise ValueError(f"{longest} tokens are more than the {self.config.context_length} positions of this model; shorten the text")
         if cache is not None:
-            if mask is not None or cache.mask is not None:
-                ones = x.new_ones(len(x), past, dtype=torch.bool)
-                new = x.new_ones(len(x), length, dtype=torch.bool) if mask is None else mask
-                mask = cache.mask = torch.cat([ones if cache.mask is None else cache.mask, new], dim=1)
-            cache.length += length
+            cache.mask, cache.length = mask, past + length
         if attend is None and (length > 1 or mask is not None):
             attend = causal_mask(length, x.device, past)
             if mask is not None:
                 # Padding attends to itself, so that its softmax has something to sum over; nobody attends to padding.
                 attend = attend & mask[:, None, None, :] | attend.triu(past)
-        return attend, self.angles(past, length, x.dtype, x.device) if positions is None else self.angles.at(positions, x.dtype)
+        if positions is not None:
+            return attend, self.angles.at(positions, x.dtype)
+        if mask is None:
+            return attend, self.angles(past, length, x.dtype, x.device)
+        return attend, self.angles.rows((counted[:, past:] - 1).clamp(min=0), past + length, x.dtype)
 
     def decode(
         self,
@@ -134,7 +151,7 @@ class LanguageModel(nn.Module):
             mask: 1 on real tokens, 0 on padding, of the tokens in ``x``; ``None``: all are real.
             cache: of :meth:`new_cache`; extended in place.
             attend: True = may attend, broadcasting to ``(batch, heads, length, keys)``, in place of the causal mask with padding.
-            positions: of the tokens in ``x``, ``(length,)`` or ``(batch, length)``; ``None``: counted on from the cache, padding included.
+            positions: of the tokens in ``x``, ``(length,)`` or ``(batch, length)``; ``None``: counted on from the cache, padding left out.
                 Only their differences matter.
             places: ``(rows, places)`` of the tokens whose output is wanted; ``None``: all.
 
@@ -178,7 +195,7 @@ class LanguageModel(nn.Module):
 
         Args:
             ids: token ids; with a cache, the new ones only.
-            mask: 1 on real tokens, 0 on padding, which may stand on either side.
+            mask: 1 on real tokens, 0 on padding, which may stand anywhere: a row comes out as it would alone.
             cache: of :meth:`new_cache`; extended in place.
             only_last: the logits of the last place alone, ``(batch, 1, vocab)``.
 
@@ -207,6 +224,7 @@ class LanguageModel(nn.Module):
         """
         with pretrained.opened(folder) as folder:
             config = config_from_transformers(pretrained.read_config(folder, model_type="llama"))
+            config = with_generation_config(config, folder)
             return pretrained.load(
                 cls, config, folder, LLAMA_NAMES, dtype, device, copies={"lm_head.weight": "tokens.weight"} if config.tied else None
             )
@@ -241,9 +259,9 @@ class LanguageModel(nn.Module):
         Raises:
             ValueError: an option that transformers cannot express, by name; and what :func:`~minimllm.weights.saving.save` refuses.
         """
-        values = config_to_transformers(self.config)
         saving.check_tokenizer(tokenizer, self.config.vocab_size)
-        return saving.save(folder, self, values, LLAMA_NAMES, tokenizer=tokenizer, max_shard_size=max_shard_size)
+        more = dict(generation=generation_to_transformers(self.config), tokenizer=tokenizer, max_shard_size=max_shard_size)
+        return saving.save(folder, self, config_to_transformers(self.config), LLAMA_NAMES, **more)
 
 
 DECODER_NAMES = {

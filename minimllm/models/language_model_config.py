@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import astuple, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from minimllm.layers.rotary import RotaryScaling
@@ -23,7 +24,8 @@ class LanguageModelConfig:
         tied: whether the embedding table is the output layer as well.
         embedding_std: standard deviation of the embeddings at the start.
         normalise_heads: epsilon of an RMS norm on queries and keys, which Llama does not have; ``None``: no norm.
-        start_token_id, eos_token_id, pad_token_id: the ids of the start token, the end token and padding, where there are such.
+        start_token_id, pad_token_id: the ids of the start token and of padding, where there are such.
+        eos_token_id: the id of the end token, or a tuple of several, each of which ends a text.
 
     Raises:
         ValueError: for a value outside its range.
@@ -44,13 +46,15 @@ class LanguageModelConfig:
     embedding_std: float = 0.02
     normalise_heads: float | None = None
     start_token_id: int | None = None
-    eos_token_id: int | None = None
+    eos_token_id: int | tuple[int, ...] | None = None
     pad_token_id: int | None = None
 
     def __post_init__(self):
         for name in ("vocab_size", "dim", "layers", "heads", "mlp_dim", "context_length", "key_value_heads", "head_dim"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name} must be 1 or more, got {getattr(self, name)}")
+        if isinstance(self.eos_token_id, list):  # as the files write them
+            object.__setattr__(self, "eos_token_id", tuple(self.eos_token_id))
         head_dim = self.head_dim or self.dim / self.heads
         if head_dim % 2:
             raise ValueError(f"rotary positions need heads of even width, got {head_dim:g} (dim {self.dim}, {self.heads} heads)")
@@ -102,9 +106,30 @@ def config_from_transformers(values: dict[str, Any]) -> LanguageModelConfig:
             rotary_scaling=scaling,
             tied=pretrained.option(values, "tie_word_embeddings", False, kind=bool),
             start_token_id=token_id(values, "bos_token_id", 1),
-            eos_token_id=token_id(values, "eos_token_id", 2),
+            eos_token_id=end_token_ids(values, 2),
             pad_token_id=token_id(values, "pad_token_id", None),
         )
+
+
+def with_generation_config(config: LanguageModelConfig, folder: Path | None) -> LanguageModelConfig:
+    """The same with the end tokens and the padding that ``generation_config.json`` names, where a folder has one.
+
+    As in transformers, that file governs what is written and not ``config.json``, which may know fewer ends. What it leaves out stays;
+    how it would sample is said to ``generate`` anew.
+
+    Raises:
+        ValueError: a damaged file, an id that is none; the message names the file.
+    """
+    path = None if folder is None else folder / "generation_config.json"
+    if path is None or not path.exists():
+        return config
+    values = pretrained.read_json(path)
+    ends, pad = end_token_ids(values, None, path.name), token_id(values, "pad_token_id", None, path.name)
+    return replace(
+        config,
+        eos_token_id=config.eos_token_id if ends is None else ends,
+        pad_token_id=config.pad_token_id if pad is None else pad,
+    )
 
 
 # What our sizes are called in the files.
@@ -152,13 +177,17 @@ def config_to_transformers(config: LanguageModelConfig, extra_rows: int = 0) -> 
         "rms_norm_eps": float(config.norm_eps),
         "rope_parameters": rope,
         "tie_word_embeddings": config.tied,
-        "bos_token_id": config.start_token_id,
-        "eos_token_id": config.eos_token_id,
-        "pad_token_id": config.pad_token_id,
+        **generation_to_transformers(config),
         "hidden_act": "silu",
         "attention_bias": False,
         "mlp_bias": False,
     }
+
+
+def generation_to_transformers(config: LanguageModelConfig) -> dict[str, Any]:
+    """The values of a ``generation_config.json``: where a text begins and ends."""
+    ends = list(config.eos_token_id) if isinstance(config.eos_token_id, tuple) else config.eos_token_id
+    return {"bos_token_id": config.start_token_id, "eos_token_id": ends, "pad_token_id": config.pad_token_id}
 
 
 # In the order of the fields of RotaryScaling.
@@ -199,10 +228,19 @@ def whole(values: dict[str, Any], name: str) -> int | None:
     return None if values.get(name) is None else pretrained.option(values, name, None, kind=int)
 
 
-def token_id(values: dict[str, Any], name: str, default: int | None) -> int | None:
-    """The id of a special token; of several that a config lists, the first."""
-    value = values.get(name, default)
-    first = value[0] if isinstance(value, list) and value else value
-    if first is not None and (isinstance(first, bool) or not isinstance(first, int)):
-        raise ValueError(f"config.json has {name} = {value!r}, expected a token's id or a list of such")
-    return first
+def token_id(values: dict[str, Any], name: str, default: int | None, file: str = "config.json") -> int | None:
+    """The id of a special token; of several that a file lists, the first."""
+    value = _token_ids(values.get(name, default), name, file)
+    return value[0] if isinstance(value, tuple) else value
+
+
+def end_token_ids(values: dict[str, Any], default: int | None, file: str = "config.json") -> int | tuple[int, ...] | None:
+    """The id of the end token, or all of them where a file lists several."""
+    return _token_ids(values.get("eos_token_id", default), "eos_token_id", file)
+
+
+def _token_ids(value: Any, name: str, file: str) -> int | tuple[int, ...] | None:
+    ids = value if isinstance(value, list) else [value]
+    if value is not None and not (ids and all(isinstance(each, int) and not isinstance(each, bool) for each in ids)):
+        raise ValueError(f"{file} has {name} = {value!r}, expected a token's id or a list of such")
+    return tuple(value) if isinstance(value, list) else value

@@ -7,7 +7,7 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
 from minimllm.layers.blocks import EncoderBlock
-from minimllm.layers.masks import causal_mask, padding_mask
+from minimllm.layers.masks import causal_mask, check_mask, padding_mask
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,8 @@ class TextEncoder(nn.Module):
 
 def check_ids(ids: Tensor, mask: Tensor | None, vocab_size: int, context_length: int) -> None:
     """Raise a ``ValueError`` unless these are token ids of this vocabulary, and no more than there are positions."""
+    if not isinstance(ids, Tensor):
+        raise ValueError(f"expected token ids as a tensor (batch, length), got a {type(ids).__name__}; torch.tensor(ids) makes one")
     if ids.ndim != 2 or ids.dtype not in (torch.int64, torch.int32):
         raise ValueError(f"expected integer token ids, int64 or int32, of shape (batch, length), got {ids.dtype} {tuple(ids.shape)}")
     if 0 in ids.shape:
@@ -111,5 +113,7 @@ def check_ids(ids: Tensor, mask: Tensor | None, vocab_size: int, context_length:
     lowest, highest = (0, 0) if ids.is_meta else (int(end) for end in ids.aminmax())
     if lowest < 0 or highest >= vocab_size:
         raise ValueError(f"token ids reach from {lowest} to {highest}; this model's vocabulary has the ids 0 to {vocab_size - 1}")
-    if mask is not None and mask.shape != ids.shape:
-        raise ValueError(f"the mask has shape {tuple(mask.shape)}, the token ids have {tuple(ids.shape)}; they must be equal")
+    if mask is not None:
+        if isinstance(mask, Tensor) and mask.shape != ids.shape:
+            raise ValueError(f"the mask has shape {tuple(mask.shape)}, the token ids have {tuple(ids.shape)}; they must be equal")
+        check_mask(mask)

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
 from minimllm.data.preprocessing import prepare_pictures
@@ -21,6 +21,7 @@ from minimllm.layers.masks import same_picture_mask, segment_mask
 from minimllm.layers.segments import segment_positions
 from minimllm.models import clip, clip_config, language_model
 from minimllm.models.language_model import Cache, LanguageModel
+from minimllm.models.language_model_config import generation_to_transformers
 from minimllm.models.projector import Projector, check_placeholders, splice
 from minimllm.models.text_encoder import check_ids
 from minimllm.models.unified_config import UnifiedConfig, config_from_transformers, config_to_transformers, processor_to_transformers
@@ -82,25 +83,30 @@ class UnifiedMLLM(nn.Module):
         ids: Int[Tensor, "batch length"],
         images: Float[Tensor, "images channels height width"] | None = None,
         features: Float[Tensor, "images tokens feature_dim"] | None = None,
+        mask: Shaped[Tensor, "batch length"] | None = None,
     ) -> Float[Tensor, "batch length dim"]:
         """Words and pictures as one sequence of embeddings; arguments and errors as :meth:`forward`."""
         if images is not None and features is not None:
             raise ValueError("got images and features; features are in place of images, give one of them")
         if features is not None:
             check_features(features, self.config)
-        is_image = ids == self.image_token_id
+        is_image = self.is_image(ids, mask)
         count = next((len(given) for given in (images, features) if given is not None), 0)
         check_placeholders(is_image, count, self.image_tokens)
-        x = self.language_model.tokens(ids.masked_fill(is_image, 0))  # LLaVA's image id need not be in the table
+        x = self.language_model.tokens(ids.masked_fill(ids == self.image_token_id, 0))  # LLaVA's image id need not be in the table
         if count == 0:
             return x
         return splice(x, is_image, self.projector(self.features(images) if features is None else features))
+
+    def is_image(self, ids: Tensor, mask: Tensor | None) -> Bool[Tensor, "batch length"]:
+        """True on the placeholders of pictures."""
+        return ids == self.image_token_id if mask is None else (ids == self.image_token_id) & mask.bool()
 
     def prepare(
         self, x: Tensor, ids: Tensor, mask: Tensor | None, cache: Cache | None, segments: Tensor | None
     ) -> tuple[Tensor | None, Rotary]:
         """Which keys each token may attend to, and the rotary angles: what every block of the decoder is given."""
-        is_image = ids == self.image_token_id
+        is_image = self.is_image(ids, mask)
         counted = is_image.cumsum(dim=1) - 1  # visual tokens before this one
         attend = None if segments is None else segment_mask(segments)
         positions = None if segments is None else segment_positions(segments)
@@ -108,12 +114,13 @@ class UnifiedMLLM(nn.Module):
             steps = (~is_image | (counted % self.image_tokens == 0)).long()
             if segments is None:
                 past = 0 if cache is None else cache.pictures.get("next_position", 0)
-                positions = past + steps.cumsum(dim=1) - 1
+                counts = past + (steps if mask is None else steps * mask).cumsum(dim=1)
+                positions = (counts - 1).clamp(min=0)
             else:
                 positions = segment_positions(segments, steps)
         attend, rotary = self.language_model.prepare(x, mask, cache, attend, positions)
         if cache is not None and self.config.shared_position:
-            cache.pictures["next_position"] = positions[:, -1:] + 1
+            cache.pictures["next_position"] = counts[:, -1:]
         if self.config.image_prefix and attend is not None:
             same_picture = same_picture_mask((counted // self.image_tokens + 1) * is_image)
             attend = attend | F.pad(same_picture, (attend.shape[-1] - ids.shape[1], 0))
@@ -136,7 +143,7 @@ class UnifiedMLLM(nn.Module):
         Args:
             ids: token ids, with ``image_tokens`` times ``image_token_id`` for each image; with a cache, the new ones only.
             images: normalised, in reading order over the batch; with a cache, at the call whose ids hold their placeholders.
-            mask: 1 on real tokens, 0 on padding, which may stand on either side.
+            mask: 1 on real tokens, 0 on padding, which may stand anywhere: a row comes out as it would alone.
             cache: of :meth:`new_cache`; extended in place.
             segments: rows of several texts about the same pictures (:class:`~minimllm.training.packing.Packed`), in place of ``mask``.
             features: what :meth:`features` gave for the images, in place of ``images``.
@@ -150,8 +157,9 @@ class UnifiedMLLM(nn.Module):
         if segments is not None and (mask is not None or cache is not None):
             raise ValueError("segments say what is padding, and are read at once: give them without mask and cache")
         decoder, config = self.language_model, self.config.language
-        check_ids(ids.masked_fill(ids == self.image_token_id, 0), mask, config.vocab_size, config.context_length)
-        x = self.embed(ids, images, features)
+        words = ids.masked_fill(ids == self.image_token_id, 0) if isinstance(ids, Tensor) else ids
+        check_ids(words, mask, config.vocab_size, config.context_length)
+        x = self.embed(ids, images, features, mask)
         attend, rotary = self.prepare(x, ids, mask, cache, segments)
         x = decoder.through_blocks(x, attend, rotary, cache, places)
         return decoder.logits(x[:, -1:] if only_last and places is None else x)
@@ -208,6 +216,7 @@ class UnifiedMLLM(nn.Module):
         pictures = clip_config.pictures_to_transformers(self.config, image)
         shapes, processor = clip.file_shapes("vision", image), processor_to_transformers(self.config)
         more = dict(shapes=shapes, added=added, preprocessor=pictures, processor=processor, tokenizer=tokenizer)
+        more |= dict(generation=generation_to_transformers(self.config.language))
         return saving.save(folder, self, values, WEIGHT_NAMES, **more, max_shard_size=max_shard_size)
 
 

@@ -162,7 +162,7 @@ def config_from_transformers(values: dict[str, Any], folder: PathLike | None = N
     with pretrained.told_by_file(values, feature_layer="vision_feature_layer", image_token_id=name):
         return UnifiedConfig(
             vision=images.image,
-            language=language_model_config.config_from_transformers(text),
+            language=language_model_config.with_generation_config(language_model_config.config_from_transformers(text), folder),
             image_token_id=pretrained.option(values, name, 32_000, kind=int),
             feature_layer=layer,
             keep_class_token=strategy == "full",

@@ -61,6 +61,7 @@ def save(
     added: Mapping[str, Tensor] | None = None,
     preprocessor: Mapping[str, Any] | None = None,
     processor: Mapping[str, Any] | None = None,
+    generation: Mapping[str, Any] | None = None,
     tokenizer: Any = None,
     max_shard_size: int | str = SHARD_SIZE,
 ) -> Path:
@@ -76,6 +77,7 @@ def save(
         added: name in the file -> what transformers expects and the model does not have.
         preprocessor: of ``preprocessor_config.json``.
         processor: of ``processor_config.json``, which says how pictures and texts are put together; written if there is a tokenizer.
+        generation: of ``generation_config.json``, which says where a text that is written ends.
         tokenizer: the course's own; ``tokenizer.json`` and ``tokenizer_config.json``, which ``AutoTokenizer`` opens.
         max_shard_size: see :func:`write_weights`.
 
@@ -99,6 +101,8 @@ def save(
         tensors[file_names(name, names)[0]] = tensor.reshape((shapes or {}).get(name, tensor.shape))
     with whole_folder(folder) as unfinished:
         write_json(unfinished / "config.json", {**values, "dtype": kinds[0]})
+        if generation is not None:
+            write_json(unfinished / "generation_config.json", generation)
         if preprocessor is not None:
             write_json(unfinished / "preprocessor_config.json", preprocessor)
         if tokenizer is not None:

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from mllama import cross_arguments, mllama, take_weights
 from paired import matmul_rate, paired, report
-from support import randomise
+from support import CACHE, randomise
 from torch import Tensor, nn
 from transformers import DynamicCache, MllamaForCausalLM
 
@@ -90,7 +90,7 @@ def loop_by_transformers(model: MllamaForCausalLM, arguments: dict, ids: Tensor,
     token, states, written = ids, arguments["cross_attention_states"], [ids]
     for _ in range(new):
         given = arguments | {"cross_attention_states": states}
-        logits = model(token, past_key_values=cache, use_cache=True, logits_to_keep=1, **given).logits[:, -1]
+        logits = model(token, **{CACHE: cache}, use_cache=True, logits_to_keep=1, **given).logits[:, -1]
         logits[:, IMAGE] = float("-inf")
         token, states = logits.argmax(dim=-1, keepdim=True), None
         written.append(token)

@@ -102,3 +102,15 @@ def test_damaged_files_are_named(tmp_path):
         path.write_text(content)
         with pytest.raises(ValueError, match="tokenizer.json' is no tokenizer file of ours"):
             Tokenizer.load(path)
+
+
+def test_both_ways_to_write_an_accent_are_one_word():
+    composed, apart = "caf\u00e9", "cafe\u0301"
+    for words in ([composed], [apart], [composed, apart], [apart.upper()]):
+        tokenizer = Tokenizer.from_words(words)
+        assert tokenizer.words[5:] == [composed]
+        for text in (composed, apart, apart.upper(), composed.upper()):
+            assert tokenizer(text)[0].tolist() == [[1, 5, 3]] and tokenizer.decode(tokenizer(text)[0]) == [composed]
+    assert Tokenizer.from_texts([f"a {apart}", f"the {composed}"]).words[5:] == ["a", composed, "the"]
+    with pytest.raises(ValueError, match="does not know the word 'cafe' .* did you mean 'caf\u00e9'"):
+        Tokenizer.from_words([composed])("cafe")

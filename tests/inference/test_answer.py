@@ -1,5 +1,7 @@
 """Asking about pictures: prompts as in training, pictures of any size, clear errors; a model that learns four scenes by heart."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from PIL import Image
@@ -136,3 +138,17 @@ def test_what_cannot_be_answered_is_refused():
         answer(model, TOKENIZER, picture[:, :1], ["what colour is the star ?"])
     with pytest.raises(ValueError, match="at least one; got none"):
         describe_pictures(model, TOKENIZER, picture[:0])
+
+
+def test_every_end_token_of_the_config_ends_an_answer():
+    model, question = language_model(), "what colour is the star ?"
+    ids, _ = TOKENIZER([question], end=False)
+    free = generate(model, ids, 12)[0, ids.shape[1] :].tolist()
+    ends = (free[3], TOKENIZER.eos_token_id, free[2])
+    told = LanguageModel(replace(model.config, eos_token_id=ends))
+    told.load_state_dict(model.state_dict())
+    stop = next(place for place, token in enumerate(free) if token in ends)
+    assert answer(told, TOKENIZER, None, question, max_new_tokens=12) == TOKENIZER.decode(torch.tensor([free[: stop + 1]]))
+    assert stop < len(free) - 1 and answer(model, TOKENIZER, None, question, max_new_tokens=12) != answer(
+        told, TOKENIZER, None, question, max_new_tokens=12
+    )

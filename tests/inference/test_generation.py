@@ -2,6 +2,7 @@
 
 from dataclasses import make_dataclass
 
+import numpy as np
 import pytest
 import torch
 from support import randomise, unchecked
@@ -184,6 +185,9 @@ def test_sampled_texts_follow_the_models_own_probabilities():
         (dict(eos_token_id=[3, "end"]), "'end'"),
         (dict(eos_token_id=3.5), "3.5"),
         (dict(ids=torch.ones(1, 3, dtype=torch.int16)), "ids.long()"),
+        (dict(ids=[[1, 5], [7, 8]]), "got a list; torch.tensor(ids)"),
+        (dict(ids=np.ones((1, 3), dtype=np.int64)), "got a ndarray; torch.tensor(ids)"),
+        (dict(ids=torch.ones(1, 2, dtype=torch.long), mask=[[1, 1]]), "got a list; torch.tensor(mask)"),
         (dict(ids=torch.zeros(2, 3)), "float32"),
         (dict(ids=torch.full((1, 3), 40)), "0 to 39"),
         (dict(ids=torch.ones(1, 65, dtype=torch.long), max_new_tokens=1), "65 tokens"),
@@ -228,3 +232,77 @@ def test_a_model_needs_no_more_than_the_common_forward_and_gets_its_images_once(
     assert (drawn[:, 6:] != likeliest).all()
     with pytest.raises(ValueError, match="66 positions"):
         generate(model, prompts(), 60)
+
+
+def test_each_new_column_is_told_as_it_comes():
+    columns, end = [], int(generate(MODEL, prompts(), 20)[0, 9])
+    written = generate(MODEL, prompts(), 20, eos_token_id=end, pad_token_id=39, on_token=columns.append)
+    assert torch.equal(torch.stack(columns, dim=1), written[:, 6:])
+    generate(MODEL, prompts(), 0, on_token=columns.append)
+    assert len(columns) == written.shape[1] - 6
+
+
+@pytest.mark.parametrize("use_cache", [True, False])
+def test_several_rows_with_gaps_write_what_transformers_writes(tmp_path, use_cache):
+    theirs, ours = pair(tmp_path)
+    theirs.generation_config.eos_token_id = None
+    ids, mask = ids_of(3, 9), torch.tensor([[1, 1, 0, 0, 1, 1, 1, 0, 1], [0, 1, 0, 1, 1, 0, 1, 1, 1], [1] * 9])
+    expected = theirs.generate(ids, attention_mask=mask, max_new_tokens=12, do_sample=False, pad_token_id=0)
+    assert torch.equal(generate(ours, ids, 12, mask=mask, use_cache=use_cache), expected)
+
+
+def broken(value, dtype=torch.float32, name="blocks.1.mlp.up.weight"):
+    model = LanguageModel(MODEL.config)
+    model.load_state_dict(MODEL.state_dict())
+    with torch.no_grad():
+        model.get_parameter(name)[3, 5] = value
+    return model.to(dtype)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.7])
+@pytest.mark.parametrize("use_cache", [True, False])
+def test_logits_that_are_no_numbers_are_refused(temperature, use_cache):
+    options = dict(temperature=temperature, use_cache=use_cache)
+    for value in (float("nan"), float("inf")):
+        with pytest.raises(ValueError, match=r"row 0 for new token 0 .*weights blocks.1.mlp.up.weight hold NaN"):
+            generate(broken(value), prompts(), 3, **options)
+    with pytest.raises(ValueError, match="numbers grew too large; the model computes in float16"):
+        generate(broken(6e4, torch.float16, "tokens.weight").requires_grad_(False), torch.full((1, 4), 3), 3, **options)
+
+
+class Masked(torch.nn.Module):
+    """Logits of which some are -inf, or in the second row from the third new token on all."""
+
+    def __init__(self, spoil):
+        super().__init__()
+        self.inner, self.image_token_id, self.config, self.spoil = MODEL, None, MODEL.config, spoil
+
+    def new_cache(self):
+        return self.inner.new_cache()
+
+    def forward(self, ids, mask=None, cache=None):
+        logits = self.inner(ids, mask, cache)
+        logits[:, :, :20] = float("-inf")
+        if self.spoil and cache.length >= 8:
+            logits[1] = self.spoil
+        return logits
+
+
+def test_logits_of_minus_infinity_rule_tokens_out():
+    for temperature in (0.0, 1.0):
+        assert (generate(Masked(None), prompts(), 20, temperature=temperature)[:, 6:] >= 20).all()
+    for value in (float("nan"), float("inf"), float("-inf")):
+        with pytest.raises(ValueError, match="row 1 for new token 2 .* all weights are finite"):
+            generate(Masked(value), prompts(), 20)
+    written = generate(Masked(None), prompts(), 20)
+    ends = [int(token) for token in written[1, 6:8]]
+    assert generate(Masked(float("nan")), prompts(), 20, eos_token_id=ends[0]).shape[1] > 8, "a row that has ended may be anything"
+
+
+@pytest.mark.parametrize("temperature", [1e-30, 1e-38, 1e-44, 1e-46, 5e-324])
+def test_a_temperature_next_to_nothing_writes_what_greedy_writes(temperature):
+    greedy = generate(MODEL, prompts(), 12)
+    for options in ({}, dict(top_k=5), dict(top_p=0.9), dict(top_p=1e-46)):
+        assert torch.equal(generate(MODEL, prompts(), 12, temperature=temperature, seed=0, **options), greedy)
+    assert next_probabilities(torch.tensor([[1.0, 3.0, 2.0]]), temperature).tolist() == [[0, 1, 0]]
+    assert next_probabilities(torch.tensor([[1.0, 3.0, 2.0]]), top_p=1e-46).tolist() == [[0, 1, 0]]

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from support import largest_difference, randomise
+from support import CACHE, largest_difference, randomise
 from transformers import DynamicCache, MllamaTextConfig
 from transformers.models.mllama.modeling_mllama import MllamaCrossAttentionDecoderLayer, _prepare_cross_attention_mask
 
@@ -57,7 +57,7 @@ def inputs(images=2, seed=0):
 def call(theirs, x, context, visible, cache=None):
     mask, rows = _prepare_cross_attention_mask(visible.long(), TOKENS, torch.float32)
     with torch.no_grad():
-        return theirs(x, context, mask, None, rows, past_key_values=cache)
+        return theirs(x, context, mask, None, rows, **{CACHE: cache})
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])

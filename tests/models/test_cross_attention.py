@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from mllama import as_meta, counterparts, cross_arguments, mllama, take_weights
-from support import largest_difference, randomise, unchecked
+from support import CACHE, largest_difference, randomise, unchecked
 from transformers import DynamicCache
 
 from minimllm import (
@@ -86,7 +86,7 @@ def by_transformers(theirs, ids, features, mask=None, cache=None, new=slice(None
     states = None if features is None else by_rows(features, ids)
     arguments = cross_arguments(visible_to(ids)[:, new], TOKENS)
     return theirs(
-        input_ids=ids[:, new], attention_mask=mask, cross_attention_states=states, past_key_values=cache, **arguments, **more
+        input_ids=ids[:, new], attention_mask=mask, cross_attention_states=states, **{CACHE: cache}, **arguments, **more
     ).logits
 
 

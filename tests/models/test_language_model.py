@@ -2,11 +2,12 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
-from support import largest_difference, randomise, unchecked
+from support import CACHE, largest_difference, randomise, unchecked
 from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.models.llama.modeling_llama import LlamaRMSNorm, LlamaRotaryEmbedding
 
@@ -80,16 +81,16 @@ def test_padding_equals_that_of_transformers_and_changes_nothing(tmp_path, side)
     if side == "gaps":
         mask[0, 4:6], mask[1, [0, 7]] = 0, 0
     with torch.no_grad():
-        got, expected = ours(ids, mask), theirs(ids, attention_mask=mask).logits
+        positions = (mask.cumsum(dim=1) - 1).clamp(min=0)  # as in their generate; their forward counts padding
+        got, expected = ours(ids, mask), theirs(ids, attention_mask=mask, position_ids=positions).logits
         assert got.isfinite().all()
         assert largest_difference(got[mask.bool()], expected[mask.bool()]) < 1e-5
         assert largest_difference(ours(ids, mask.bool()), got) == 0
         changed = ids.masked_fill(mask == 0, 50)
         assert largest_difference(ours(changed, mask)[mask.bool()], got[mask.bool()]) == 0, "what stands under padding does not matter"
-        if side != "gaps":
-            for row in range(3):
-                alone = ours(ids[row : row + 1, mask[row].bool()])[0]
-                assert largest_difference(got[row, mask[row].bool()], alone) < 1e-5
+        for row in range(3):
+            alone = ours(ids[row : row + 1, mask[row].bool()])[0]
+            assert largest_difference(got[row, mask[row].bool()], alone) < 1e-5
 
 
 def test_positions_with_gaps_equal_those_of_transformers(tmp_path):
@@ -125,8 +126,8 @@ def test_cached_steps_equal_those_of_transformers(tmp_path):
     ids, cache, past = ids_of(2, 10), ours.new_cache(), None
     with torch.no_grad():
         for part in ids.split([6, 1, 1, 2], dim=1):
-            answer = theirs(part, past_key_values=past, use_cache=True)
-            past = answer.past_key_values
+            answer = theirs(part, use_cache=True, **{CACHE: past})
+            past = answer[CACHE]
             assert largest_difference(ours(part, cache=cache), answer.logits) < 1e-5
 
 
@@ -307,6 +308,9 @@ def test_a_seed_gives_one_model_and_leaves_the_global_state_alone():
         (torch.full((1, 3), -1), None, "0 to 49"),
         (torch.ones(1, 257, dtype=torch.long), None, "257"),
         (torch.ones(1, 3, dtype=torch.long), torch.ones(1, 2), "(1, 2)"),
+        (np.ones((1, 3), dtype=np.int64), None, "got a ndarray; torch.tensor(ids)"),
+        ([[1, 2]], None, "got a list; torch.tensor(ids)"),
+        (torch.ones(1, 2, dtype=torch.long), [[1, 1]], "got a list; torch.tensor(mask)"),
         (torch.ones(1, 3, dtype=torch.long), torch.tensor([[0, 1, 2]]), "1 on real tokens"),
     ],
 )
@@ -384,8 +388,9 @@ def test_older_and_sparser_configs_load(tmp_path):
     old = {key: value for key, value in LLAMA_3.items() if key != "rope_theta"}
     rewrite(tmp_path, rope_parameters="gone", rope_theta=500.0, rope_scaling=old, attention_bias="gone", mlp_bias="gone", hidden_act="gone")
     rewrite(tmp_path, eos_token_id=[7, 8], tie_word_embeddings="gone")
+    (tmp_path / "generation_config.json").unlink()
     again = LanguageModel.from_pretrained(tmp_path)
-    assert again.config.eos_token_id == 7 and torch.equal(again(ids), ours(ids))
+    assert again.config.eos_token_id == (7, 8) and torch.equal(again(ids), ours(ids))
     rewrite(tmp_path, bos_token_id="gone", eos_token_id="gone", pad_token_id=-1, rms_norm_eps=1, head_dim=None)
     sparse = LanguageModel.from_pretrained(tmp_path).config
     assert (sparse.start_token_id, sparse.eos_token_id, sparse.pad_token_id, sparse.norm_eps) == (1, 2, -1, 1)
@@ -465,6 +470,28 @@ def test_the_norm_is_that_of_llama_bit_for_bit(dtype):
         assert torch.equal(ours(x), theirs(x))
 
 
+def test_torch_func_goes_through_the_norm():
+    norm, x = RMSNorm(6), torch.randn(5, 3, 6, generator=torch.Generator().manual_seed(0))
+    weight = torch.arange(1.0, 7.0)
+
+    def ours(weight, x):
+        return torch.func.functional_call(norm, {"weight": weight}, (x,)).pow(3).sum()
+
+    def theirs(weight, x):
+        return F.rms_norm(x, (6,), weight, 1e-5).pow(3).sum()
+
+    of_each, hessian = torch.func.vmap(torch.func.grad(ours), (None, 0)), torch.func.hessian(ours)
+    assert largest_difference(torch.func.grad(ours)(weight, x), torch.func.grad(theirs)(weight, x)) < 1e-3
+    assert largest_difference(of_each(weight, x), torch.func.vmap(torch.func.grad(theirs), (None, 0))(weight, x)) < 1e-3
+    assert largest_difference(hessian(weight, x), torch.func.hessian(theirs)(weight, x)) < 1e-2
+    model = LanguageModel(LanguageModelConfig.tiny(50))
+    ids, weights = torch.randint(0, 50, (2, 5), generator=torch.Generator().manual_seed(0)), dict(model.named_parameters())
+    gradients = torch.func.grad(lambda weights: torch.func.functional_call(model, weights, (ids,)).square().mean())(weights)
+    model(ids).square().mean().backward()
+    for name, parameter in model.named_parameters():
+        assert largest_difference(gradients[name], parameter.grad) < 1e-5 * parameter.grad.abs().max() + 1e-8, name
+
+
 def test_the_norms_gradient_by_hand_is_the_gradient():
     x, weight = torch.randn(3, 4, 5, dtype=torch.float64, requires_grad=True), torch.randn(5, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda x, weight: norms._RMSNorm.apply(x, weight, 1e-2), (x, weight))
@@ -492,4 +519,55 @@ def test_a_tied_folder_whose_head_differs_is_refused(tmp_path):
     pair(tmp_path)
     rewrite(tmp_path, tie_word_embeddings=True)
     with pytest.raises(ValueError, match="lm_head.weight differs from the embedding.*tie_word_embeddings"):
+        LanguageModel.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "config, generation, expected",
+    [
+        (dict(eos_token_id=[7, 8, 9]), None, (7, 8, 9)),
+        (dict(eos_token_id=7), None, 7),
+        (dict(eos_token_id=[7]), None, (7,)),
+        (dict(eos_token_id=None), None, None),
+        (dict(eos_token_id=7), dict(eos_token_id=[8, 9]), (8, 9)),
+        (dict(eos_token_id=[7, 8, 9]), dict(eos_token_id=9), 9),
+        (dict(eos_token_id=[7, 8]), dict(temperature=0.6), (7, 8)),
+        (dict(eos_token_id=[7, 8]), dict(eos_token_id=None), (7, 8)),
+    ],
+)
+def test_all_end_tokens_are_kept(tmp_path, config, generation, expected):
+    """As in transformers ``generation_config.json`` goes before ``config.json`` where it names ends; saving writes them to both."""
+    pair(tmp_path / "theirs")
+    (tmp_path / "theirs" / "generation_config.json").unlink()
+    rewrite(tmp_path / "theirs", pad_token_id=3, **config)
+    if generation is not None:
+        (tmp_path / "theirs" / "generation_config.json").write_text(json.dumps(generation))
+    ours = LanguageModel.from_pretrained(tmp_path / "theirs")
+    assert (ours.config.eos_token_id, ours.config.pad_token_id) == (expected, 3) and hash(ours.config)
+    ours.save_pretrained(tmp_path / "ours")
+    written = list(expected) if isinstance(expected, tuple) else expected
+    for file in ("config.json", "generation_config.json"):
+        assert json.loads((tmp_path / "ours" / file).read_text())["eos_token_id"] == written
+    assert LanguageModel.from_pretrained(tmp_path / "ours").config == ours.config
+    again = LlamaForCausalLM.from_pretrained(tmp_path / "ours")
+    assert again.generation_config.eos_token_id == again.config.eos_token_id == written
+    save(tmp_path / "shipped", ours, None, {})
+    assert load(tmp_path / "shipped")[0].config == ours.config
+
+
+def test_end_tokens_that_are_none_are_refused(tmp_path):
+    pair(tmp_path)
+    for file, value in (
+        ("generation_config.json", "</s>"),
+        ("generation_config.json", [2, None]),
+        ("config.json", [True]),
+        ("generation_config.json", []),
+    ):
+        values = json.loads((tmp_path / file).read_text())
+        (tmp_path / file).write_text(json.dumps(values | {"eos_token_id": value}))
+        with pytest.raises(ValueError, match=f"{file} has eos_token_id = "):
+            LanguageModel.from_pretrained(tmp_path)
+        (tmp_path / file).write_text(json.dumps(values))
+    (tmp_path / "generation_config.json").write_text("{")
+    with pytest.raises(ValueError, match=r"generation_config\.json cannot be read"):
         LanguageModel.from_pretrained(tmp_path)

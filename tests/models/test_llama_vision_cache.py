@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from support import largest_difference, randomise
+from support import CACHE, largest_difference, randomise
 from tiny_llama_vision import FOUR, IMAGE, ONE, TALL, TILE, TWO, WIDE, batch, inputs_of, picture, theirs
 from torchvision.transforms.v2.functional import to_pil_image
 from transformers import DynamicCache
@@ -110,7 +110,7 @@ def turns_of_transformers(other, turns):
             cross_attention_states=states.reshape(len(ids), -1, 32),
             cross_attention_mask=bias,
             full_text_row_masked_out_mask=rows_mask,
-            past_key_values=past,
+            **{CACHE: past},
             use_cache=True,
         )
         parts.append(other.lm_head(language.last_hidden_state))

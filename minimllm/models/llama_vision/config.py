@@ -109,7 +109,7 @@ def config_from_transformers(values: dict[str, Any], folder: Path | None = None,
         raise ValueError(f"config.json has cross_attention_layers = {list(cross_layers)} among num_hidden_layers = {number}")
     for name, only in (("dropout", 0), ("tie_word_embeddings", False)):
         pretrained.option(text, name, only, allowed=(only,))
-    language = language_model_config.config_from_transformers(text)
+    language = language_model_config.with_generation_config(language_model_config.config_from_transformers(text), folder)
     if language.head_dim not in (None, width := language.dim // language.heads):
         raise ValueError(f"config.json has head_dim = {language.head_dim!r}, which is not implemented; implemented: {width}")
     vision = vision_from_transformers(section(values, "vision_config", "mllama_vision_model"))

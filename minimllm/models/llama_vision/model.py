@@ -16,6 +16,7 @@ from minimllm.layers.blocks import GatedCrossAttentionBlock, check_reference
 from minimllm.layers.masks import segment_mask
 from minimllm.layers.segments import segment_positions
 from minimllm.models.language_model import Cache, LanguageModel
+from minimllm.models.language_model_config import generation_to_transformers
 from minimllm.models.llama_vision.config import EXTRA_TOKENS, LlamaVisionConfig, config_from_transformers, config_to_transformers
 from minimllm.models.llama_vision.names import file_shapes, weight_names
 from minimllm.models.llama_vision.pictures import check_pictures, read
@@ -102,7 +103,7 @@ class LlamaVision(nn.Module):
         Args:
             ids: token ids, with one ``image_token_id`` for each picture; with a cache, the new ones only.
             tiles: of :func:`~minimllm.models.llama_vision.tiles.prepare_tiles`; with a cache, of the pictures in these ids.
-            mask: 1 on real tokens, 0 on padding, which may stand on either side.
+            mask: 1 on real tokens, 0 on padding, which may stand anywhere: a row comes out as it would alone.
             cache: of :meth:`new_cache`; extended in place. New tokens see what the last one saw, until a new picture comes.
             segments: rows of several texts about the same pictures (:class:`~minimllm.training.packing.Packed`), in place of ``mask``.
             features: what :meth:`features` gave for these tiles, which are then not encoded again.
@@ -115,9 +116,11 @@ class LlamaVision(nn.Module):
         """
         check_ids(ids, mask, self.config.vocabulary, self.config.language.context_length)
         check_pictures(ids, tiles, features, segments, self.config)
+        if cache is not None:
+            cache.check_rows(len(ids))
         if segments is not None and (mask is not None or cache is not None):
             raise ValueError("segments say what is padding, and are read at once: give them without mask and cache")
-        pictures = read(ids, tiles, cache)
+        pictures = read(ids, tiles, cache, mask)
         visible = pictures.visible(ids.shape[1], self.config)
         context = None
         if tiles is not None:
@@ -205,4 +208,5 @@ class LlamaVision(nn.Module):
         pictures = processors.shared_options("MllamaImageProcessor", config.preparation, config.image_mean, config.image_std)
         pictures |= dict(size=size, max_image_tiles=vision.max_tiles, do_resize=True, do_pad=True)
         more = dict(shapes=file_shapes(config), changed=changed, added=added, preprocessor=pictures, tokenizer=tokenizer)
+        more |= dict(generation=generation_to_transformers(config.language))
         return saving.save(folder, self, values, weight_names(config), **more, max_shard_size=max_shard_size)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Int, Shaped
 from torch import Tensor
 
 from minimllm.layers.masks import cross_attention_mask
@@ -19,12 +19,14 @@ class Pictures:
 
     Attributes:
         ids: all token ids so far, ``(batch, length)``.
+        real: False on padding among them; ``None``: there is none.
         num_tiles: tiles of every picture so far, a list per row.
         places: for every row, which of its pictures stands at each place of the cross-attention's keys; -1 at a place without picture,
             which a row has that gets fewer pictures in a turn than another one.
     """
 
     ids: Int[Tensor, "batch length"]
+    real: Bool[Tensor, "batch length"] | None
     num_tiles: list[list[int]]
     places: list[list[int]]
 
@@ -34,7 +36,7 @@ class Pictures:
         Raises:
             ValueError: another number of image tokens than of pictures in a row, naming both.
         """
-        seen = cross_attention_mask(self.ids, self.num_tiles, config.image_token_id, config.vision.max_tiles)[:, -new:]
+        seen = cross_attention_mask(self.ids, self.num_tiles, config.image_token_id, config.vision.max_tiles, self.real)[:, -new:]
         places = torch.tensor(self.places, device=seen.device)
         if places.numel() == 0:
             return None
@@ -44,20 +46,26 @@ class Pictures:
         return seen.gather(2, places).flatten(2).repeat_interleave(config.vision.tokens, dim=2)
 
 
-def read(ids: Int[Tensor, "batch length"], tiles: Tiles | None, cache: Cache | None) -> Pictures:
+def read(
+    ids: Int[Tensor, "batch length"], tiles: Tiles | None, cache: Cache | None, mask: Shaped[Tensor, "batch length"] | None = None
+) -> Pictures:
     """These texts and pictures, behind those that the cache has read."""
     none = [[] for _ in ids]
     earlier = None if cache is None else cache.pictures.get("read")
     new = none if tiles is None else tiles.num_tiles
     if earlier is None:
-        earlier = Pictures(ids[:, :0], none, none)
+        earlier = Pictures(ids[:, :0], None, none, none)
+    real = None
+    if mask is not None or earlier.real is not None:
+        past, new_ones = (torch.ones_like(part, dtype=torch.bool) for part in (earlier.ids, ids))
+        real = torch.cat([past if earlier.real is None else earlier.real, new_ones if mask is None else mask.bool()], dim=1)
     width = 0 if tiles is None else tiles.pixel_values.shape[1]
     places = [
         [*old, *range(len(past), len(past) + len(row)), *[-1] * (width - len(row))]
         for old, past, row in zip(earlier.places, earlier.num_tiles, new, strict=True)
     ]
     num_tiles = [[*past, *row] for past, row in zip(earlier.num_tiles, new, strict=True)]
-    return Pictures(torch.cat([earlier.ids, ids], dim=1), num_tiles, places)
+    return Pictures(torch.cat([earlier.ids, ids], dim=1), real, num_tiles, places)
 
 
 def check_pictures(ids: Tensor, tiles: Tiles | None, features: Tensor | None, segments: Tensor | None, config: LlamaVisionConfig) -> None:
