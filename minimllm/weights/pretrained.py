@@ -174,14 +174,18 @@ def load(
         fit.check(folder)
         dtype = dtype or common_dtype(folder, [tensor for tensor in held if tensor.name in fit.ours])
         tensors = read_tensors(folder, apart=dtype is not None or device is not None)
+    copied = []
     for file_name, tensor, path in tensors:
         if held is None:
             fit.take(Held(file_name, tensor.dtype, tuple(tensor.shape), path))
         if (name := fit.ours.get(file_name)) is not None:
             fit.put(name, tensor, dtype, device)
-        elif file_name in fit.copies and not torch.equal(tensor.to(device, dtype), model.get_parameter(fit.copies[file_name])):
+        elif file_name in fit.copies:
+            copied.append((file_name, tensor, path))  # what it must equal may come later
+    fit.check(folder)
+    for file_name, tensor, path in copied:
+        if not torch.equal(tensor.to(device, dtype), model.get_parameter(fit.copies[file_name])):
             raise ValueError(
                 f"{path}: tensor {file_name} differs from the embedding, and config.json has tie_word_embeddings = true; set it to false"
             )
-    fit.check(folder)
     return model.eval()
