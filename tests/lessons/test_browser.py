@@ -1,4 +1,4 @@
-"""Lesson 01 in a real JupyterLab in a real Chromium: it runs, its slider is moved by keyboard, and the picture changes.
+"""A real JupyterLab in a real Chromium: lesson 01 runs, its slider is moved by keyboard, the picture changes; lesson 10's chat answers.
 
 ``CHROMIUM`` names the browser, where it is not found on the path; ``SCREENSHOTS`` a folder that keeps the pictures taken.
 """
@@ -209,3 +209,42 @@ widgets.explore(lambda size: figures.matrix([[size, 2], [3, 4]]), lambda size: f
     picture.wait_for()
     assert "Run this cell to move the controls" in page.locator(".jp-OutputArea-output").inner_text()
     assert page.get_by_text("model not found").count() == 0 and page.evaluate(BROKEN) == []
+
+
+CHAT = """import transformers
+from minimllm import LanguageModel, released, widgets
+folder = released("smollm2-135m-instruct")
+chat = widgets.chat(LanguageModel.from_pretrained(folder), transformers.AutoTokenizer.from_pretrained(folder), max_new_tokens=30)
+chat"""
+SAID = "() => document.querySelector('.jp-OutputArea-output .minimllm-chat')?.textContent ?? ''"
+LONGER = f"before => {{ const said = ({SAID})(); return said.length > before.length && said.includes('▌'); }}"
+WRITTEN = f"words => {{ const said = ({SAID})(); return said.includes(words) && !said.includes('▌'); }}"
+
+
+def test_chat_answers_as_it_writes_by_enter_and_by_the_button(lab, page):
+    address, root = lab
+    kernel = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(CHAT)], metadata={"kernelspec": kernel})
+    nbformat.write(notebook, root / "notebooks" / "chat.ipynb")
+    page.goto(f"{address}/lab/tree/notebooks/chat.ipynb?token={TOKEN}&reset")
+    page.wait_for_selector(".jp-Notebook .jp-Cell")
+    page.wait_for_function(READY)
+    assert page.evaluate(RUN_ALL)
+    page.wait_for_function(FINISHED, timeout=180_000)
+    field = page.locator(".jp-OutputArea-output .widget-text input[placeholder^='Enter']")
+    button = page.locator(".jp-OutputArea-output button", has_text="Send")
+
+    for words, send in (("What is the capital of France?", lambda: field.press("Enter")), ("Tell me about zebras.", button.click)):
+        field.fill(words)
+        send()
+        seen = [""]
+        while len(seen) < 4:  # the answer is longer each time while it is being written
+            page.wait_for_function(LONGER, arg=seen[-1], timeout=120_000)
+            seen.append(page.evaluate(SAID))
+        page.wait_for_function(WRITTEN, arg=words, timeout=180_000)
+        assert field.input_value() == ""
+    said = page.evaluate(SAID)
+    assert said.index("you: What is the capital of France?") < said.index("Paris") < said.index("you: Tell me about zebras.")
+    if folder := os.environ.get("SCREENSHOTS"):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        page.screenshot(path=str(Path(folder) / "chat.png"))
