@@ -540,3 +540,17 @@ def test_halves_compute_what_the_whole_does(dtype, tmp_path):
         half, whole = run(kind.from_pretrained(folder, dtype=dtype, **options), dtype), run(model, torch.float32)
         assert half.dtype == dtype
         close(half.float(), whole, 0.01 if dtype == torch.float16 else 0.08)
+
+
+@pytest.mark.parametrize("kind", [UnifiedMLLM, LlamaVision])
+def test_a_model_of_pictures_keeps_all_end_tokens(kind, tmp_path):
+    config = UnifiedConfig.tiny(60, image_token_id=4) if kind is UnifiedMLLM else LlamaVisionConfig.tiny(60, reference="transformers")
+    model = kind(replace(config, language=replace(config.language, eos_token_id=(7, 8), pad_token_id=1)))
+    model.save_pretrained(tmp_path)
+    path = tmp_path / "generation_config.json"
+    assert json.loads(path.read_text()) == {"bos_token_id": config.language.start_token_id, "eos_token_id": [7, 8], "pad_token_id": 1}
+    options = {} if kind is UnifiedMLLM else {"reference": "transformers"}
+    assert kind.from_pretrained(tmp_path, **options).config.language.eos_token_id == (7, 8)
+    path.write_text(json.dumps({"eos_token_id": [9, 10]}))
+    language = kind.from_pretrained(tmp_path, **options).config.language
+    assert (language.eos_token_id, language.pad_token_id) == ((9, 10), 1)
