@@ -1,6 +1,5 @@
-"""Exercises of lesson 10: how many parameters a config describes, a weight's name in a file, rotary positions as Meta stores them."""
+"""Exercises of lesson 10: parameters of a config, a block of four bits, the order of rows in llama.cpp, drawing the next token."""
 
-import re
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -10,11 +9,8 @@ from einops import rearrange
 from torch import Tensor
 
 from minimllm.inference.generation import next_probabilities
-from minimllm.models.language_model import LLAMA_NAMES
-from minimllm.models.llama_vision.meta import halves
 from minimllm.weights.gguf import dequantise_q4_1
 from minimllm.weights.gguf_llama import undo_permutation
-from minimllm.weights.pretrained import file_names
 
 from . import Exercise, Wrong
 
@@ -76,95 +72,6 @@ LLAMA_PARAMETERS = Exercise(
             The blocks are counted once; there are num_hidden_layers of them."""),
     ),
     afterthought="Something to think of: in which of the parts would you look first, if a model had to become half as large?",
-)
-
-# ---- the name of a weight in a file -----------------------------------------------------------------------------------
-
-TABLE = {name: templates[0] for name, templates in LLAMA_NAMES.items()}
-
-
-def name_cases() -> list[tuple[str, dict[str, str]]]:
-    names = ["tokens.weight", "blocks.0.attention.query.weight", "blocks.12.mlp_norm.weight", "blocks.7.mlp.up.weight", "norm.weight"]
-    other = {"blocks.{i}.mlp.up": "h.{i}.c_fc", "norm": "ln_f"}
-    return [(name, TABLE) for name in names] + [("blocks.12.mlp.up.bias", other), ("norm.bias", other)]
-
-
-def name_in_file(name: str, table: dict[str, str]) -> str:
-    return file_names(name, {ours: (theirs,) for ours, theirs in table.items()})[0]
-
-
-def _look_up(name: str, table: dict[str, str], number: str, suffix: str) -> str:
-    stem = re.sub(r"\.\d+\.", ".{i}.", name.rpartition(".")[0])
-    return table[stem].replace("{i}", number) + suffix
-
-
-def _number(name: str) -> str:
-    return next(iter(re.findall(r"\.(\d+)\.", name)), "")
-
-
-def replaced_anywhere(name: str, table: dict[str, str]) -> str:
-    number = _number(name)
-    result = re.sub(r"\.\d+\.", ".{i}.", name)
-    for ours, theirs in sorted(table.items(), key=lambda pair: len(pair[0])):
-        result = result.replace(ours, theirs)
-    return result.replace("{i}", number)
-
-
-NAME_IN_FILE = Exercise(
-    reference=name_in_file,
-    cases=name_cases,
-    mistakes=dict(
-        suffix_forgotten=Wrong(lambda name, table: _look_up(name, table, _number(name), "")).hint("""
-            The table names modules; a file names their tensors. What stands behind the last dot comes along."""),
-        always_weight=Wrong(lambda name, table: _look_up(name, table, _number(name), ".weight")).hint("""
-            Not every tensor is a .weight: there are biases. What stands behind the last dot comes along as it is."""),
-        number_not_filled_in=Wrong(lambda name, table: _look_up(name, table, "{i}", name[name.rindex(".") :])).hint("""
-            The number of the layer still stands as {i}: put the one that the name had there."""),
-        one_digit=Wrong(lambda name, table: _look_up(name, table, _number(name)[-1:], name[name.rindex(".") :])).hint("""
-            A layer's number may have two digits: block 12 became another block."""),
-        replaced_anywhere=Wrong(replaced_anywhere).hint("""
-            Short entries are replaced inside longer names: 'norm' is also the end of 'attention_norm'. Look the whole module up, with {i}
-            for the number, instead of replacing pieces."""),
-    ),
-    afterthought=(
-        "Something to think of: the same table, read from right to left, writes the file. What must hold of a table so that this works?"
-    ),
-)
-
-# ---- rotary positions as Meta stores them -----------------------------------------------------------------------------
-
-
-def rotary_cases() -> list[tuple[Tensor, int]]:
-    generator = torch.Generator().manual_seed(10)
-    return [(torch.randn(heads * head_dim, dim, generator=generator), heads) for heads, head_dim, dim in ((2, 8, 6), (3, 4, 12), (1, 6, 5))]
-
-
-def columns_moved(weight: Tensor, heads: int) -> Tensor:
-    pairs = torch.arange(weight.shape[1])
-    return weight[:, torch.cat([pairs[0::2], pairs[1::2]])]
-
-
-ROTARY_ROWS = Exercise(
-    reference=halves,
-    cases=rotary_cases,
-    mistakes=dict(
-        not_moved=Wrong(lambda weight: weight.clone()).hint("""
-            The rows are as before: the model would turn number 0 together with the wrong partner."""),
-        back_to_meta=Wrong(
-            lambda weight, heads: rearrange(weight, "(heads two pair) dim -> (heads pair two) dim", heads=heads, two=2)
-        ).hint("This is the way back, from halves to neighbours. Of each head: first all even rows, then all odd ones."),
-        heads_forgotten=Wrong(lambda weight: rearrange(weight, "(pair two) dim -> (two pair) dim", two=2)).hint("""
-            The rows are sorted over all heads at once, so that heads get mixed. Sort inside each head."""),
-        heads_behind=Wrong(
-            lambda weight, heads: rearrange(weight, "(pair two heads) dim -> (two pair heads) dim", heads=heads, two=2)
-        ).hint("The heads are blocks of rows, one after another: in the pattern, heads comes first."),
-        columns_moved=Wrong(columns_moved).hint("""
-            The columns are moved. They are what comes in; the rows are the numbers of the query, which are turned."""),
-        second_first=Wrong(
-            lambda weight, heads: halves(rearrange(weight, "(n two) dim -> n two dim", two=2).flip(1).flatten(0, 1), heads)
-        ).hint("The odd rows come first. A pair keeps its order: even before odd, or the angle changes its sign."),
-    ),
-    afterthought="Something to think of: why need the rows of the values, and those of the output's columns, not be moved?",
 )
 
 # ---- a block of four bits ---------------------------------------------------------------------------------------------
@@ -361,8 +268,6 @@ SAMPLE = Exercise(
 
 EXERCISES = {
     "llama_parameters": LLAMA_PARAMETERS,
-    "name_in_file": NAME_IN_FILE,
-    "rotary_rows": ROTARY_ROWS,
     "dequantise_block": DEQUANTISE_BLOCK,
     "undo_permutation": UNDO_PERMUTATION,
     "sample": SAMPLE,

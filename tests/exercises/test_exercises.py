@@ -157,13 +157,27 @@ def test_whole_scales_are_told_to_divide_otherwise():
     [
         ("visible_pictures", lambda ids, image_token_id: ids, r"Called with ids = \[\d, 9, \d\] and image_token_id = 9"),
         ("interleave", lambda output, states: states, r"states = 5 values \(each a tensor \(2, 3, 4\) of float32\): it returned 5 values"),
-        ("name_in_file", lambda name, table: name, r"Called with name = 'tokens.weight' and table with \d+ entries: it returned"),
-        ("llama_parameters", lambda config: 1, r"Called with config = \{'hidden_size': 96, .*\}: it returned 1, expected"),
+        (
+            "kept_bytes",
+            lambda *sizes: 1,
+            r"Called with image = 16, text = 9, .* and size = 4: it returned a value of type int, expected 2 val",
+        ),
+        (
+            "contrastive_loss",
+            lambda *vectors: 1,
+            r"texts of shape \(4, 6\) and log_scale = 1\.5: it returned a value of type int, expected a",
+        ),
     ],
 )
 def test_arguments_are_told_with_their_values_where_these_are_short(name, function, words):
     message = judge(EXERCISES[name], function).message
     assert re.search(words, message) and len(message) < 400, message
+
+
+@pytest.mark.parametrize("entries, words", [(3, r"table = \{0: 'entry', 1: .*\}: it"), (50, "table with 50 entries: it")])
+def test_a_long_table_is_told_by_its_length(entries, words):
+    exercise = Exercise(lambda table: len(table), lambda: [(dict.fromkeys(range(entries), "entry"),)], {}, "")
+    assert re.search(words, judge(exercise, lambda table: 1).message)
 
 
 def pair_of(first, second) -> Exercise:
