@@ -90,7 +90,7 @@ def test_sizes_that_the_files_do_not_hold_are_refused(model, saved):
     assert len(sizes) > 4 and len([size for size in sizes if "layers" in size[-1]]) > 0
     try:
         for option in sizes:
-            for value in (2**40, 2**62, 10**400, -(2**40), True, "7", float("nan")):
+            for value in (2**40, 10**400, -(2**40), True, float("nan")):
                 path.write_text(changed(values, option, value))
                 if option[-1] == "image_token_index":  # LLaVA's may lie outside of the vocabulary
                     continue
