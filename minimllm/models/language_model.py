@@ -215,7 +215,7 @@ class LanguageModel(nn.Module):
 
         Args:
             folder: the folder, with ``config.json`` and safetensors, or the name of a repository on the Hugging Face hub.
-            dtype: of the weights; ``None`` keeps the files'.
+            dtype: of the weights; ``None`` keeps the files', or takes the config's where they are of several types.
             device: where to; ``None``: the processor's memory, where the weights are the files' own pages.
 
         Raises:
