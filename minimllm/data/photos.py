@@ -1,5 +1,6 @@
 """Photographs: the two that come with scikit-learn, pictures of one's own, and folders of them."""
 
+import os
 import warnings
 from collections.abc import Callable
 from os import PathLike
@@ -43,7 +44,7 @@ def open_picture(path: str | PathLike) -> Image.Image:
         ValueError: the file is not a picture, is damaged or cut short, is animated, is too large to be meant, or of floats (mode F).
     """
     path = Path(path)
-    if not path.exists():
+    if not os.path.exists(path):  # not path.exists(), which fails for a path that is too long
         raise FileNotFoundError(f"there is no picture at {path}")
     if path.is_dir():
         raise ValueError(f"{path} is a folder, not a picture")
@@ -85,13 +86,24 @@ def picture_folder(folder: str | PathLike, size: int = 32) -> tuple[Float[Tensor
 
     Raises:
         FileNotFoundError: no such folder, no class in it, or a class without pictures.
-        ValueError: a picture that :func:`open_picture` refuses, by name.
+        ValueError: a picture that :func:`open_picture` refuses, by name; a link that leads back to a folder in which it lies.
     """
     from torchvision.datasets import ImageFolder
 
     if not Path(folder).is_dir():
         raise FileNotFoundError(f"there is no folder at {folder}")
+    _refuse_circles(folder)
     return _stacked(ImageFolder(folder, loader=open_picture), lambda picture: as_tensor(picture, size))
+
+
+def _refuse_circles(folder: str | PathLike, above: tuple[str, ...] = ()) -> None:
+    """``ImageFolder`` follows links, and would go round and round."""
+    real = os.path.realpath(folder)
+    if real in above:
+        raise ValueError(f"{folder} is a link that leads back to {real}, in which it lies; remove it")
+    _, inside, _ = next(os.walk(folder), ("", [], []))
+    for name in inside:
+        _refuse_circles(os.path.join(folder, name), (*above, real))
 
 
 def public_dataset(

@@ -57,7 +57,7 @@ def describe_pictures(
 ) -> list[str]:
     """A caption for each picture: what the model writes when a picture is all it is given. Arguments and errors as of :func:`answer`."""
     images = as_list(images)
-    if len(images) == 0:
+    if images is None or len(images) == 0:
         raise ValueError("expected pictures, at least one; got none")
     return _write(model, tokenizer, images, [""] * len(images), max_new_tokens, batch_size)
 

@@ -184,7 +184,8 @@ def check_files(subject: pictures.Subject, log: Log, folder: Path) -> None:
         return
     kinds = (ValueError, FileNotFoundError)  # a class without pictures
     found, error = log.call("picture_folder", lambda: picture_folder_of(folder, subject.path, subject.folder), kinds)
-    judge("picture_folder", must, found, error, [subject.path.name, "class"])
+    must = must if subject.folder is None else "either"
+    judge("picture_folder", must, found, error, [subject.path.name, "class", "again"])
     if error is None and len(found[0]) != 2:
         raise Fault(f"picture_folder: gave {len(found[0])} pictures, and the folder holds 2")
     if error is None:
