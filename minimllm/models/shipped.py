@@ -5,7 +5,8 @@ from collections.abc import Callable
 from importlib import import_module
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 import torch
 from torch import Tensor, nn
@@ -134,21 +135,35 @@ def config_to_dict(config: Any) -> dict[str, Any]:
 def config_from_dict(values: dict[str, Any], path: Path) -> Any:
     """The config that :func:`config_to_dict` wrote; ``path`` is named in a ``ValueError`` if it is of no known kind."""
     name = values.get("type")
-    if name not in CONFIGS:
+    if not isinstance(name, str) or name not in CONFIGS:
         raise ValueError(f"{path} has type {name!r}; known are {', '.join(CONFIGS)}")
     kind = getattr(import_module(CONFIGS[name][0]), name)
     unknown = values.keys() - {field.name for field in dataclasses.fields(kind)} - {"type"}
     if unknown:
         raise ValueError(f"{path} has the option {min(unknown)!r}, which {name} does not have")
-    fields = {}
+    fields, kinds = {}, get_type_hints(kind)
     for key, value in values.items():
         if key != "type":
             part = config_from_dict(value, path) if isinstance(value, dict) and "type" in value else value
             fields[key] = tuple(part) if isinstance(part, list) else part
+            if not fits(fields[key], kinds[key]):
+                raise ValueError(f"{path} has {key} = {value!r}, and {name} expects {getattr(kinds[key], '__name__', kinds[key])}")
     try:
         return kind(**fields)
     except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"{path} does not describe a {name}: {error}") from error
+
+
+def fits(value: Any, kind: Any) -> bool:
+    """Whether a value of a file may stand where a config has this annotation: a truth value is no number, and infinity none either."""
+    inside = get_args(kind)
+    if isinstance(kind, UnionType):
+        return any(fits(value, each) for each in inside)
+    if get_origin(kind) is tuple:
+        return isinstance(value, tuple) and all(fits(each, inside[0]) for each in value)
+    if kind in (int, float) and isinstance(value, int | float) and not isinstance(value, bool):
+        return abs(value) < 2**63 and (kind is float or isinstance(value, int))
+    return kind not in (int, float) and isinstance(value, kind)
 
 
 def own_state(model: nn.Module) -> dict[str, Tensor]:
