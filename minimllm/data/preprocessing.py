@@ -19,7 +19,7 @@ BYTE = 1 / 255  # by which a byte becomes a number in [0, 1]
 @dataclass(frozen=True)
 class Preparation:
     """How a checkpoint wants its pictures, mean and standard deviation aside; by default as OpenAI's CLIP. Each is an option of a
-    ``preprocessor_config.json``, which :mod:`minimllm.weights.preparing` reads and writes.
+    ``preprocessor_config.json``, which :mod:`minimllm.weights.processors` reads and writes.
 
     Attributes:
         resize: whether pictures are resized (``do_resize``).
