@@ -274,6 +274,16 @@ def test_merged_patches_are_neighbours_in_reading_order():
     assert torch.equal(model.features(images)[0, 1], expected) and model.features(images).shape == (1, 4, 64)
 
 
+def test_an_encoder_without_a_class_token_gives_all_of_its_patches():
+    plain = ours_with("plain").config
+    model = UnifiedMLLM(replace(plain, vision=replace(plain.vision, class_token=False), keep_class_token=False))
+    images = torch.randn(2, 3, 16, 16)
+    assert not hasattr(model.vision, "class_token")
+    assert model.config.image_tokens == 16 and torch.equal(model.features(images), model.vision.encode(images))
+    with pytest.raises(ValueError, match="no class token that could be kept"):
+        replace(model.config, keep_class_token=True)
+
+
 def test_with_a_shared_position_the_order_of_visual_tokens_does_not_matter_to_the_words():
     ids, images, _ = rows_of("3 I 4")
     for departure, same in (("shared position", True), ("plain", False)):
