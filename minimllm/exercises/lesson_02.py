@@ -31,11 +31,10 @@ def attend(
     *,
     power: float = -0.5,
     softmax: Callable[[Tensor], Tensor] = lambda scores: scores.softmax(dim=-1),
-    split: str = "b length (heads d) -> b heads length d",
     join: str = "b heads length d -> b length (heads d)",
 ) -> Tensor:
     """Attention written out, with what people get wrong as options; without them it is right."""
-    queries, keys, values = (rearrange(x, split, heads=heads) for x in (queries, keys, values))
+    queries, keys, values = (rearrange(x, "b length (heads d) -> b heads length d", heads=heads) for x in (queries, keys, values))
     return rearrange(softmax(queries @ keys.mT * queries.shape[-1] ** power) @ values, join)
 
 
@@ -80,9 +79,8 @@ ATTENTION = Exercise(
             heads_cut_and_joined_alike=lambda again, queries, keys, values, heads: again(
                 **cut(heads, queries=queries, keys=keys, values=values), join="b heads length d -> b heads length d"
             ).reshape(queries.shape),
-        ).hint("""
-            A reshape to (batch, heads, length, head_dim) cuts each head out of a few neighbouring tokens. Reshape to (batch, length, heads,
-            head_dim) first, then transpose axes 1 and 2."""),
+        ).hint("""A reshape to (batch, heads, length, head_dim) cuts each head out of a few neighbouring tokens. Reshape to (batch, length,
+            heads, head_dim) first, then transpose axes 1 and 2."""),
         heads_joined_without_moving=Wrong(
             lambda again, queries: again(join="b heads length d -> b heads length d").reshape(queries.shape)
         ).hint("""
@@ -114,29 +112,18 @@ def block_cases() -> list[tuple[Tensor, nn.Module, nn.Module, nn.Module, nn.Modu
     return [case(2, 3, 8, 2, seed=2), case(1, 4, 6, 3, seed=3)]
 
 
-def encoder_block(x: Tensor, attention: Layer, mlp: Layer, attention_norm: Layer, mlp_norm: Layer) -> Tensor:
-    x = x + attention(attention_norm(x))
-    return x + mlp(mlp_norm(x))
-
-
-def same(x: Tensor) -> Tensor:
-    return x
-
-
-def after(x: Tensor, layer: Layer, norm: Layer = same) -> Tensor:
+def after(x: Tensor, layer: Layer) -> Tensor:
     """The stream with what a layer adds to it."""
-    return x + layer(norm(x))
+    return x + layer(x)
 
 
-def residual_from_the_normed(x, attention, mlp, attention_norm, mlp_norm):
-    x = attention_norm(x)
-    x = mlp_norm(x + attention(x))
-    return x + mlp(x)
+def in_turn(x: Tensor, first: Layer, second: Layer) -> Tensor:
+    return after(after(x, first), second)
 
 
-def second_residual_from_the_normed(x, attention, mlp, attention_norm, mlp_norm):
-    x = mlp_norm(x + attention(attention_norm(x)))
-    return x + mlp(x)
+def encoder_block(x: Tensor, attention: Layer, mlp: Layer, attention_norm: Layer, mlp_norm: Layer, *, put=in_turn) -> Tensor:
+    """``put`` puts the stream and the two layers together, each with its norm before it: attention looks, the MLP thinks."""
+    return put(x, lambda x: attention(attention_norm(x)), lambda x: mlp(mlp_norm(x)))
 
 
 BLOCK = Exercise(
@@ -146,42 +133,37 @@ BLOCK = Exercise(
     mistakes=dict(
         post_norm=Wrong(
             lambda x, attention, mlp, attention_norm, mlp_norm: mlp_norm(after(attention_norm(after(x, attention)), mlp))
-        ).hint("""
-            This is BERT's block, post-norm: the norm comes after the sum, on the stream itself. In a ViT it comes before the layer, on the
-            layer's input: x + attention(attention_norm(x))."""),
-        no_norm=Wrong(lambda again: again(attention_norm=same, mlp_norm=same)).hint("""
+        ).hint("""This is BERT's block, post-norm: the norm comes after the sum, on the stream itself. In a ViT it comes before the layer,
+            on the layer's input: x + attention(attention_norm(x))."""),
+        no_norm=Wrong(lambda again: again(attention_norm=nn.Identity(), mlp_norm=nn.Identity())).hint("""
             There is no norm: each layer should read the normalised stream, attention_norm(x) and mlp_norm(x)."""),
-        no_residual=Wrong(lambda x, attention, mlp, attention_norm, mlp_norm: mlp(mlp_norm(attention(attention_norm(x))))).hint("""
+        no_residual=Wrong(partial(encoder_block, put=lambda x, look, think: think(look(x)))).hint("""
             Nothing is added: each layer replaces the stream instead of writing into it, so what came in is lost. x + … both times."""),
-        no_residual_around_attention=Wrong(
-            lambda x, attention, mlp, attention_norm, mlp_norm: after(attention(attention_norm(x)), mlp, mlp_norm)
-        ).hint("The MLP's result is added to the stream, but attention's result replaces it. x + … there, too."),
-        no_residual_around_mlp=Wrong(
-            lambda x, attention, mlp, attention_norm, mlp_norm: mlp(mlp_norm(after(x, attention, attention_norm)))
-        ).hint("Attention's result is added to the stream, but the MLP's result replaces it. x + … there, too."),
-        residual_from_the_normed=Wrong(residual_from_the_normed).hint("""
+        no_residual_around_attention=Wrong(partial(encoder_block, put=lambda x, look, think: after(look(x), think))).hint("""
+            The MLP's result is added to the stream, but attention's result replaces it. x + … there, too."""),
+        no_residual_around_mlp=Wrong(partial(encoder_block, put=lambda x, look, think: think(after(x, look)))).hint("""
+            Attention's result is added to the stream, but the MLP's result replaces it. x + … there, too."""),
+        residual_from_the_normed=Wrong(
+            lambda x, attention, mlp, attention_norm, mlp_norm: after(mlp_norm(after(attention_norm(x), attention)), mlp)
+        ).hint("""
             The residual is taken from the normalised stream: x = norm(x); x = x + layer(x). Published code has had this very bug. The norm
             is for the layer's input only; what is added to must be the stream before the norm."""),
-        second_residual_from_the_normed=Wrong(second_residual_from_the_normed).hint("""
-            The attention half is right. In the MLP half the norm's result was stored in x before the sum, so the residual is taken from the
-            normalised stream."""),
+        second_residual_from_the_normed=Wrong(
+            lambda x, attention, mlp, attention_norm, mlp_norm: after(mlp_norm(x + attention(attention_norm(x))), mlp)
+        ).hint("""The attention half is right. In the MLP half the norm's result was stored in x before the sum, so the residual is taken
+            from the normalised stream."""),
         one_norm_for_both=Wrong(lambda again, attention_norm: again(mlp_norm=attention_norm)).hint("""
             attention_norm was used for both. The two norms have weights of their own: the MLP reads mlp_norm(x)."""),
         norms_exchanged=Wrong(lambda again, attention_norm, mlp_norm: again(attention_norm=mlp_norm, mlp_norm=attention_norm)).hint("""
             The two norms are exchanged: attention reads attention_norm(x), the MLP reads mlp_norm(x)."""),
-        mlp_not_normed=Wrong(lambda again: again(mlp_norm=same)).hint("The MLP reads the stream as it is. Give it mlp_norm(x)."),
-        in_parallel=Wrong(lambda x, attention, mlp, attention_norm, mlp_norm: x + attention(attention_norm(x)) + mlp(mlp_norm(x))).hint("""
+        mlp_not_normed=Wrong(lambda again: again(mlp_norm=nn.Identity())).hint("The MLP reads the stream as it is. Give it mlp_norm(x)."),
+        in_parallel=Wrong(partial(encoder_block, put=lambda x, look, think: x + look(x) + think(x))).hint("""
             Attention and MLP both read the x that came in, side by side. (Some models do so.) In a ViT the MLP comes second, and reads the
             stream into which attention has already written."""),
-        forgets_what_attention_wrote=Wrong(
-            lambda x, attention, mlp, attention_norm, mlp_norm: x + mlp(mlp_norm(x + attention(attention_norm(x))))
-        ).hint("""
+        forgets_what_attention_wrote=Wrong(partial(encoder_block, put=lambda x, look, think: x + think(after(x, look)))).hint("""
             The second sum starts from the x that came in, so what attention wrote is lost again. Update x first: x = x + attention(…)."""),
-        mlp_before_attention=Wrong(
-            lambda again, attention, mlp, attention_norm, mlp_norm: again(
-                attention=mlp, attention_norm=mlp_norm, mlp=attention, mlp_norm=attention_norm
-            )
-        ).hint("The MLP comes before attention. First look around, then think it over: attention, then MLP."),
+        mlp_before_attention=Wrong(partial(encoder_block, put=lambda x, look, think: in_turn(x, think, look))).hint("""
+            The MLP comes before attention. First look around, then think it over: attention, then MLP."""),
     ),
     afterthought="Something to think of: with which weights of attention and MLP does the block change nothing at all?",
 )
@@ -214,6 +196,8 @@ def classify(
     return head(read(encoder(torch.cat(tokens[::-1] if at_the_end else tokens, dim=1) + positions)))
 
 
+NONE = torch.zeros(())  # no positions: nothing is added
+
 CLASS_TOKEN = Exercise(
     reference=classify,
     cases=class_token_cases,
@@ -232,28 +216,23 @@ CLASS_TOKEN = Exercise(
             0]."""),
         last_read=Wrong(partial(classify, read=lambda tokens: tokens[:, -1])).hint("""
             The head reads the last token, which is the bottom right patch. The class token is the first: [:, 0]."""),
-        positions_before_token=Wrong(
-            lambda again, patches, positions: again(patches=patches + positions[1:], positions=torch.zeros(()))
-        ).hint("""
+        positions_before_token=Wrong(lambda again, patches, positions: again(patches=patches + positions[1:], positions=NONE)).hint("""
             The positions were added before the class token was put in front, so it has none. The table's first row is its own: first
             torch.cat, then + positions."""),
-        positions_one_off=Wrong(
-            lambda again, patches, positions: again(patches=patches + positions[:-1], positions=torch.zeros(()))
-        ).hint("""
+        positions_one_off=Wrong(lambda again, patches, positions: again(patches=patches + positions[:-1], positions=NONE)).hint("""
             Every patch got the position of the place before it: the table's first row, which belongs to the class token, went to the first
             patch. First torch.cat, then + positions."""),
-        no_positions=Wrong(lambda again: again(positions=torch.zeros(()))).hint("""
+        no_positions=Wrong(lambda again: again(positions=NONE)).hint("""
             The positions were not added: the model would not know where a patch was."""),
         no_class_token=Wrong(lambda patches, positions, encoder, head: head(encoder(patches + positions[1:]).mean(dim=1))).hint("""
             There is no class token: the mean of the patches is read. Put the token in front, and read it: [:, 0]."""),
         token_added_at_the_end=Wrong(
             lambda again, class_token, head: again(class_token=0 * class_token, head=lambda x: head(x + class_token))
-        ).hint("""
-            The class token was added after the encoder. It must go through the encoder to look at the patches: it is its vector that says,
-            as a query, what to look for."""),
-        not_encoded=Wrong(lambda again: again(encoder=same)).hint("""
+        ).hint("""The class token was added after the encoder. It must go through the encoder to look at the patches: it is its vector that
+            says, as a query, what to look for."""),
+        not_encoded=Wrong(lambda again: again(encoder=nn.Identity())).hint("""
             The encoder is missing: the class token has not looked at a single patch, so every picture gets the same logits."""),
-        every_token_classified=Wrong(partial(classify, read=same)).hint("""
+        every_token_classified=Wrong(partial(classify, read=nn.Identity())).hint("""
             There is a row of logits for every token. Only the class token goes to the head: take [:, 0] of what the encoder returns."""),
     ),
     afterthought="Something to think of: the class token is the same for every picture. When do two pictures' class tokens first differ?",

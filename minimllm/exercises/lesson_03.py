@@ -52,14 +52,12 @@ CONTRASTIVE_LOSS = Exercise(
         one_side_not_normalised=Wrong(
             lambda images, texts, log_scale: contrastive_loss(log_scale.exp() * images @ F.normalize(texts, dim=-1).T),
             texts_not_normalised=lambda images, texts, log_scale: contrastive_loss(log_scale.exp() * F.normalize(images, dim=-1) @ texts.T),
-        ).hint("""
-            One side is normalised, the other keeps its lengths: then a product is no cosine. Both images and texts need F.normalize(...,
-            dim=-1)."""),
+        ).hint("""One side is normalised, the other keeps its lengths: then a product is no cosine. Both images and texts need
+            F.normalize(..., dim=-1)."""),
         normalised_over_the_batch=Wrong(
             lambda images, texts, log_scale: contrastive_loss(log_scale.exp() * F.normalize(images, dim=0) @ F.normalize(texts, dim=0).T)
-        ).hint("""
-            The normalisation runs along the wrong axis: over the batch, so that each *number* has length 1 over all pictures. It is each
-            vector that must have length 1: dim=-1."""),
+        ).hint("""The normalisation runs along the wrong axis: over the batch, so that each *number* has length 1 over all pictures. It is
+            each vector that must have length 1: dim=-1."""),
         scale_not_exponentiated=Wrong(lambda again, log_scale: again(log_scale=log_scale.log())).hint("""
             The scale is learned as its logarithm, so that it stays positive whatever the optimizer does: multiply by log_scale.exp(), not
             by log_scale itself."""),
@@ -70,9 +68,8 @@ CONTRASTIVE_LOSS = Exercise(
             The scale is missing. Cosines lie between −1 and 1, and a softmax over so narrow a range is nearly flat."""),
         softmax_over_all=Wrong(
             partial(loss, of=lambda logits: -logits.flatten().log_softmax(dim=0).view_as(logits).diagonal().mean())
-        ).hint("""
-            One softmax runs over all cells of the matrix at once. There must be one for each row (which of the sentences?) and one for each
-            column (which of the pictures?)."""),
+        ).hint("""One softmax runs over all cells of the matrix at once. There must be one for each row (which of the sentences?) and one
+            for each column (which of the pictures?)."""),
         binary_cross_entropy=Wrong(
             partial(loss, of=lambda logits: F.binary_cross_entropy_with_logits(logits, torch.eye(len(logits)))),
             binary_cross_entropy_of_signs=partial(
@@ -213,9 +210,8 @@ MASK_DUPLICATES = Exercise(
             partial(mask_duplicates, fits=lambda one, other: one in other),
             the_other_inside_the_one=partial(mask_duplicates, fits=lambda one, other: other in one),
             either_inside_the_other=partial(mask_duplicates, fits=lambda one, other: one in other or other in one),
-        ).hint("""
-            `in` asks whether one string stands somewhere inside another: "a ring" is in "a ring and a star", which is another caption and a
-            real negative. Asked for are equal captions: ==."""),
+        ).hint("""`in` asks whether one string stands somewhere inside another: "a ring" is in "a ring and a star", which is another caption
+            and a real negative. Asked for are equal captions: ==."""),
         no_duplicates_at_all=Wrong(no_duplicates_at_all).hint("""
             You remove the repeated pairs from the batch altogether. Their pictures are different and worth learning from: keep the matrix's
             size, and mask only the cells in question."""),

@@ -7,7 +7,7 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from minimllm.data.composing import compose
 from minimllm.data.rendering import render
@@ -30,30 +30,14 @@ def head_cases() -> list[tuple[Tensor, Tensor, Tensor]]:
     return [case(4, 3, 5, 6, 1.2), case(3, 6, 2, 4, 2.0), case(1, 4, 3, 5, 0.7)]
 
 
-def unit(vectors: Tensor) -> Tensor:
-    return F.normalize(vectors, dim=-1)
+unit = partial(F.normalize, dim=-1)
+softmax = partial(torch.softmax, dim=-1)
+same = nn.Identity()
 
 
-def softmax(logits: Tensor) -> Tensor:
-    return logits.softmax(dim=-1)
-
-
-def head(
-    images: Tensor,
-    texts: Tensor,
-    log_scale: Tensor,
-    *,
-    image: Callable[[Tensor], Tensor] = unit,
-    prompt: Callable[[Tensor], Tensor] = unit,
-    mean: Callable[[Tensor], Tensor] = unit,
-    last: Callable[[Tensor], Tensor] = softmax,
-) -> Tensor:
+def head(images: Tensor, texts: Tensor, log_scale: Tensor, *, image=unit, prompt=unit, mean=unit, last=softmax) -> Tensor:
     """The head, with what people get wrong as options; without them it is right."""
     return last(log_scale.exp() * image(images) @ mean(prompt(texts).mean(dim=1)).T)
-
-
-def same(vectors: Tensor) -> Tensor:
-    return vectors
 
 
 def mean_of_probabilities(images, texts, log_scale):

@@ -15,10 +15,6 @@ from . import Exercise, Wrong
 # ---- the mask ---------------------------------------------------------------------------------------------------------
 
 
-def mask_cases() -> list[tuple[int, int]]:
-    return [(5, 0), (3, 4), (1, 6), (4, 1)]
-
-
 def causal(length: int, past: int) -> Tensor:
     return masks.causal_mask(length, past=past)
 
@@ -29,7 +25,7 @@ def everything(length: int, past: int) -> Tensor:
 
 CAUSAL_MASK = Exercise(
     reference=causal,
-    cases=mask_cases,
+    cases=lambda: [(5, 0), (3, 4), (1, 6), (4, 1)],
     mistakes=dict(
         past_forgotten=Wrong(lambda length, past: everything(length, past).tril()).hint("""
             Right without a past, but with one the first new token sees key 0 alone. All kept tokens lie before it: the diagonal begins
@@ -158,16 +154,7 @@ def put(first: Tensor, second: Tensor) -> Tensor:
 
 
 def cached_step(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    keys: Tensor,
-    values: Tensor,
-    *,
-    turn_query: Callable[[Tensor, int], Tensor] = at,
-    turn_key: Callable[[Tensor, int], Tensor] = at,
-    append: Callable[[Tensor, Tensor], Tensor] = put,
-    **options,
+    query: Tensor, key: Tensor, value: Tensor, keys: Tensor, values: Tensor, *, turn_query=at, turn_key=at, append=put, **options
 ) -> Step:
     """One step, with what people get wrong as options; without them it is right."""
     place = keys.shape[2]
@@ -181,14 +168,6 @@ def as_it_is(x: Tensor, place: int) -> Tensor:
 
 def further(x: Tensor, place: int) -> Tensor:
     return at(x, place + 1)
-
-
-def blind_for_itself(right, query, keys, values):
-    return F.scaled_dot_product_attention(at(query, keys.shape[2]), keys, values), *right[1:]
-
-
-def turned_twice(again, key, keys):
-    return again(key=at(key, keys.shape[2]), keys=at(keys, 0), turn_key=as_it_is)
 
 
 CACHED_STEP = Exercise(
@@ -209,11 +188,13 @@ CACHED_STEP = Exercise(
         scaled_without_root=Wrong(lambda again, query: again(scale=1 / query.shape[-1])).hint("""
             The scores are divided by head_dim itself. It is their standard deviation that grows with the width, so divide by the square
             root."""),
-        blind_for_itself=Wrong(blind_for_itself).hint("""
+        blind_for_itself=Wrong(
+            lambda right, query, keys, values: (F.scaled_dot_product_attention(at(query, keys.shape[2]), keys, values), *right[1:])
+        ).hint("""
             The new token attends to the kept ones only. It sees itself as well: append its key and value *before* attending."""),
         nothing_kept=Wrong(lambda right, keys, values: (right[0], keys, values)).hint("""
             The result is right, but what you keep is as before: the next token would not see this one."""),
-        turned_twice=Wrong(turned_twice).hint("""
+        turned_twice=Wrong(lambda again, key, keys: again(key=at(key, keys.shape[2]), keys=at(keys, 0), turn_key=as_it_is)).hint("""
             The kept keys are turned a second time. They were turned when they came in, each by its own position, and never change again:
             that is what makes a cache worth while."""),
         value_turned=Wrong(lambda again, value, keys: again(value=at(value, keys.shape[2]))).hint("""

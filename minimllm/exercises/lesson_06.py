@@ -30,14 +30,7 @@ def splicing_cases() -> list[tuple[Tensor, Tensor, int, Tensor]]:
     ]
 
 
-def splice(
-    words: Tensor,
-    ids: Tensor,
-    image_token_id: int,
-    patches: Tensor,
-    *,
-    row: Callable[[Tensor], Tensor] = lambda patches: patches.flatten(0, 1),
-) -> Tensor:
+def splice(words: Tensor, ids: Tensor, image_token_id: int, patches: Tensor, *, row=lambda patches: patches.flatten(0, 1)) -> Tensor:
     """``row`` makes one row of all patches, in the order in which they go into the text."""
     spliced = words.clone()
     spliced[ids == image_token_id] = row(patches)
@@ -116,17 +109,14 @@ def before(places: Tensor) -> Tensor:
     return places.long().cumsum(dim=1) - places.long()
 
 
-def answers(ids: Tensor, mask: Tensor, question_mark: int, end: int, *, count: Callable[[Tensor], Tensor] = before) -> Tensor:
+def with_itself(places: Tensor) -> Tensor:
+    return places.cumsum(dim=1)
+
+
+def mask_labels(ids: Tensor, mask: Tensor, question_mark: int, end: int, *, count: Callable[[Tensor], Tensor] = before) -> Tensor:
     real = mask.bool()
-    return (count((ids == question_mark) & real) > count((ids == end) & real)) & real
-
-
-def mask_labels(ids: Tensor, mask: Tensor, question_mark: int, end: int) -> Tensor:
-    return ids.masked_fill(~answers(ids, mask, question_mark, end), -100)
-
-
-def counted_with_itself(ids, mask, question_mark, end):
-    return ids.masked_fill(~answers(ids, mask, question_mark, end, count=lambda places: places.cumsum(dim=1)), -100)
+    answers = (count((ids == question_mark) & real) > count((ids == end) & real)) & real
+    return ids.masked_fill(~answers, -100)
 
 
 def opened_and_not_closed(ids, question_mark, end):
@@ -139,11 +129,6 @@ def opened_and_not_closed(ids, question_mark, end):
 def last_answer_only(right, ids, question_mark):
     asked = before(ids == question_mark)
     return right.masked_fill(asked < asked[:, -1:], -100)
-
-
-def padding_in_front_counted(ids, mask, question_mark, end):
-    scored = (before(ids == question_mark) > before(ids == end)) & mask.bool()
-    return ids.masked_fill(~scored, -100)
 
 
 MASK_LABELS = Exercise(
@@ -161,15 +146,12 @@ MASK_LABELS = Exercise(
         with_the_question_mark=Wrong(
             lambda right, ids, question_mark: torch.where(ids == question_mark, ids, right),
             _but_not_in_the_padding=lambda right, ids, mask, question_mark: torch.where((ids == question_mark) & mask.bool(), ids, right),
-        ).hint("""
-            The question mark itself is scored. Labels belong to the token that is to be *predicted*; the loss shifts by one, so the first
-            answer word is predicted at the question mark already."""),
+        ).hint("""The question mark itself is scored. Labels belong to the token that is to be *predicted*; the loss shifts by one, so the
+            first answer word is predicted at the question mark already."""),
         counted_with_itself=Wrong(
-            counted_with_itself,
-            _and_padding=lambda ids, mask, question_mark, end: counted_with_itself(ids, torch.ones_like(mask), question_mark, end),
-            _and_padding_in_front=lambda ids, mask, question_mark, end: counted_with_itself(
-                ids, torch.ones_like(mask), question_mark, end
-            ).masked_fill(mask == 0, -100),
+            partial(mask_labels, count=with_itself),
+            _and_padding=lambda again, mask: again(mask=torch.ones_like(mask), count=with_itself),
+            _and_padding_in_front=lambda again, mask: again(mask=torch.ones_like(mask), count=with_itself).masked_fill(mask == 0, -100),
         ).hint("""
             The running counts include the token itself: the question mark already counts as asked, and is scored, and the end token as
             answered, and is not. Count what stands *before* each token: counts.cumsum(dim=1) - counts."""),
@@ -179,9 +161,8 @@ MASK_LABELS = Exercise(
             others."""),
         after_the_first_question=Wrong(
             lambda ids, mask, question_mark: ids.masked_fill((before(ids == question_mark) == 0) | (mask == 0), -100)
-        ).hint("""
-            Everything after the first question mark is scored, the second question too. An end token closes an answer; what follows is the
-            next question."""),
+        ).hint("""Everything after the first question mark is scored, the second question too. An end token closes an answer; what follows
+            is the next question."""),
         last_answer_only=Wrong(last_answer_only).hint("""
             Only the last answer of a row is scored. Each question mark opens an answer, each end token closes it."""),
         first_answer_only=Wrong(lambda right, ids, question_mark: right.masked_fill(before(ids == question_mark) > 1, -100)).hint("""
@@ -193,7 +174,7 @@ MASK_LABELS = Exercise(
             0 is the id of a real token, and would be trained as one. -100 is what F.cross_entropy ignores."""),
         questions_scored=Wrong(lambda right, ids, mask: ids.masked_fill((right != -100) | (mask == 0), -100)).hint("""
             The wrong way round: the questions are scored and the answers ignored."""),
-        padding_in_front_counted=Wrong(padding_in_front_counted).hint("""
+        padding_in_front_counted=Wrong(lambda again, mask: again(mask=torch.ones_like(mask)).masked_fill(mask == 0, -100)).hint("""
             Right but for padding in front that consists of end tokens: you count them as ends of answers. Count real tokens only: (ids ==
             end) & mask.bool()."""),
     ),

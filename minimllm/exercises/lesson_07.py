@@ -78,38 +78,39 @@ def nan_for_the_blind(asks: Tensor, shown: Tensor, mask: Tensor, attention: Call
     return attention(asks, shown, mask[:, None])
 
 
-def gated(put_together: Callable[..., Tensor]) -> Wrong:
-    """The block put together otherwise, and the same hint whatever blind words get.
+def added(words: Tensor, see: Callable[..., Tensor], gate: Tensor, **_) -> Tensor:
+    return words + gate.tanh() * see()
 
-    ``put_together`` takes what it needs of the arguments, and ``see(asks=norm(words), shown=pictures, mask=visible)``.
+
+def by_hand(words, pictures, visible, norm, attention, gate, *, look=nothing_for_the_blind, put=added) -> Tensor:
+    """The block by hand, with what people get wrong as options.
+
+    ``look(asks, shown, mask, attention)`` is what words see, blind ones among them; ``put`` puts the block together of what it needs of the
+    arguments, and of ``see(asks=norm(words), shown=pictures, mask=visible)``.
     """
 
-    def with_look(look: Callable) -> Callable[..., Tensor]:
-        def block(words, pictures, visible, norm, attention, gate):
-            def see(asks: Tensor | None = None, shown: Tensor = pictures, mask: Tensor = visible) -> Tensor:
-                return look(norm(words) if asks is None else asks, shown, mask, attention)
+    def see(asks: Tensor | None = None, shown: Tensor = pictures, mask: Tensor = visible) -> Tensor:
+        return look(norm(words) if asks is None else asks, shown, mask, attention)
 
-            return put_together(words=words, pictures=pictures, visible=visible, norm=norm, gate=gate, see=see)
+    return put(words=words, pictures=pictures, visible=visible, norm=norm, gate=gate, see=see)
 
-        return block
 
+def gated(put: Callable[..., Tensor]) -> Wrong:
+    """The block put together otherwise, and the same hint whatever blind words get."""
     return Wrong(
-        with_look(nothing_for_the_blind),
-        _and_an_average_for_the_blind=with_look(average_for_the_blind),
-        _and_nan_for_the_blind=with_look(nan_for_the_blind),
+        partial(by_hand, put=put),
+        _and_an_average_for_the_blind=partial(by_hand, put=put, look=average_for_the_blind),
+        _and_nan_for_the_blind=partial(by_hand, put=put, look=nan_for_the_blind),
     )
 
 
-def first_word_blind(words, pictures, visible, norm, attention, gate):
-    seen = nan_for_the_blind(norm(words)[:, 1:], pictures, visible[:, 1:], attention)
-    return torch.cat([words[:, :1], words[:, 1:] + gate.tanh() * seen], dim=1)
+def first_word_blind(asks, shown, mask, attention):
+    return torch.cat([torch.zeros_like(asks[:, :1]), nan_for_the_blind(asks[:, 1:], shown, mask[:, 1:], attention)], dim=1)
 
 
-def mask_without_heads(words, pictures, visible, norm, attention, gate, *, look=nothing_for_the_blind):
-    def headless(asks: Tensor, shown: Tensor, mask: Tensor) -> Tensor:
-        return attention(asks, shown, mask[:, 0])
-
-    return words + gate.tanh() * look(norm(words), pictures, visible, headless)
+def without_heads(look: Callable) -> Callable:
+    """The same by a mask that lacks the axis of the heads."""
+    return lambda asks, shown, mask, attention: look(asks, shown, mask, lambda asks, shown, mask: attention(asks, shown, mask[:, 0]))
 
 
 GATED_BLOCK = Exercise(
@@ -140,42 +141,30 @@ GATED_BLOCK = Exercise(
         mask_inverted=gated(lambda words, see, gate, visible, **_: words + gate.tanh() * see(mask=~visible)).hint("""
             The mask is the wrong way round: visible is True where a word may look."""),
         mask_ignored=Wrong(
-            lambda words, pictures, norm, attention, gate: words + gate.tanh() * attention(norm(words), pictures),
-            mask_ignored_but_for_the_blind=lambda words, pictures, visible, norm, attention, gate: (
-                words + gate.tanh() * attention(norm(words), pictures) * visible.any(dim=-1, keepdim=True)
+            partial(by_hand, look=lambda asks, shown, mask, attention: attention(asks, shown)),
+            mask_ignored_but_for_the_blind=partial(
+                by_hand, look=lambda asks, shown, mask, attention: attention(asks, shown) * mask.any(dim=-1, keepdim=True)
             ),
         ).hint("The mask is not used: every word sees every picture, those of later sentences among them."),
         mask_without_heads=Wrong(
-            mask_without_heads,
-            mask_without_heads_average=partial(mask_without_heads, look=average_for_the_blind),
-            mask_without_heads_nan=partial(mask_without_heads, look=nan_for_the_blind),
+            partial(by_hand, look=without_heads(nothing_for_the_blind)),
+            mask_without_heads_average=partial(by_hand, look=without_heads(average_for_the_blind)),
+            mask_without_heads_nan=partial(by_hand, look=without_heads(nan_for_the_blind)),
         ).hint("""
             The mask lacks the axis of the heads. (batch, words, keys) is read as (heads, words, keys): the first head gets the mask of the
             first sample, the second head that of the second one. Insert the axis: visible[:, None]."""),
-        row_without_a_true=Wrong(
-            lambda words, pictures, visible, norm, attention, gate: (
-                words + gate.tanh() * nan_for_the_blind(norm(words), pictures, visible, attention)
-            )
-        ).hint("""
+        row_without_a_true=Wrong(partial(by_hand, look=nan_for_the_blind)).hint("""
             A row of the mask has no True: its softmax divides nothing by nothing, and gives NaN (NaN times 0 is still NaN). Let a word that
             sees nothing look at everything, visible | ~sees with sees = visible.any(dim=-1, keepdim=True), and multiply what it saw by 0: *
             sees."""),
-        nan_made_zero=Wrong(
-            lambda words, pictures, visible, norm, attention, gate: (
-                words + gate.tanh() * nan_for_the_blind(norm(words), pictures, visible, attention).nan_to_num()
-            )
-        ).hint("""
+        nan_made_zero=Wrong(partial(by_hand, look=lambda *given: nan_for_the_blind(*given).nan_to_num())).hint("""
             The result is right, but no training survives it: a row of the mask has no True, its softmax gives NaN, and nan_to_num (or
             torch.where) afterwards mends the result alone. In the backward pass the gradient goes through that softmax, and is NaN. Let
             such a row look at everything, visible | ~sees, and multiply what it saw by 0."""),
-        first_word_blind=Wrong(first_word_blind).hint("""
+        first_word_blind=Wrong(partial(by_hand, look=first_word_blind)).hint("""
             You take it that the first word, and it alone, sees nothing. The mask says which words do: sees = visible.any(dim=-1,
             keepdim=True)."""),
-        blind_words_see_all=Wrong(
-            lambda words, pictures, visible, norm, attention, gate: (
-                words + gate.tanh() * average_for_the_blind(norm(words), pictures, visible, attention)
-            )
-        ).hint("""
+        blind_words_see_all=Wrong(partial(by_hand, look=average_for_the_blind)).hint("""
             A word that may see nothing gets the average over all there is. It must get nothing: multiply what was seen by
             visible.any(dim=-1, keepdim=True). (transformers 5 has just this mistake in its Llama 3.2, Meta's code does not.)"""),
         not_normalised=gated(lambda words, see, gate, **_: words + gate.tanh() * see(words)).hint("""
@@ -200,8 +189,7 @@ GATED_BLOCK = Exercise(
             mask); the result has as many tokens as the first."""),
         pictures_ask_with_the_mask_transposed=gated(
             lambda words, see, gate, norm, pictures, visible, **_: words + gate.tanh() * see(pictures, norm(words), visible.mT)
-        ).hint("""
-            The pictures ask, and the mask is turned to fit. Exchange the two instead: the words ask, attention(norm(words), pictures,
+        ).hint("""The pictures ask, and the mask is turned to fit. Exchange the two instead: the words ask, attention(norm(words), pictures,
             mask), and the mask stays as it came."""),
     ),
     afterthought="Something to think of: with the gate at 0, which of the block's weights receive a gradient, and which do not yet?",
@@ -270,15 +258,13 @@ KEEP_PICTURES = Exercise(
             lambda right: right[::-1],
             values_before_keys_if_new=lambda right, pictures: right if pictures is None else right[::-1],
             values_before_keys_at_first=lambda right, cache: right[::-1] if cache is None else right,
-        ).hint("""
-            The values stand before the keys. What is given back is the cache of the next call, where cache[0] are the keys: keys
+        ).hint("""The values stand before the keys. What is given back is the cache of the next call, where cache[0] are the keys: keys
             first."""),
         pictures_always=Wrong(
             lambda right, pictures, key_weight: (pictures @ key_weight, right)[1],
             pictures_always_by_method=lambda right, pictures, key_weight: (pictures.matmul(key_weight), right)[1],
-        ).hint("""
-            Where no picture is new, pictures is None, and None times a matrix is a TypeError. Begin with that case: if pictures is None,
-            give back what is kept."""),
+        ).hint("""Where no picture is new, pictures is None, and None times a matrix is a TypeError. Begin with that case: if pictures is
+            None, give back what is kept."""),
         cache_always=Wrong(lambda right, cache, pictures: cache if pictures is None else (cache[0], right)[1]).hint("""
             At the first call nothing is kept yet: cache is None, and has no cache[0]. That case needs a branch of its own: the new keys and
             values are then all there is."""),
@@ -341,9 +327,8 @@ WHAT_LEARNS = Exercise(
             matrices_alone=without(lambda name: is_gate(name) or is_norm(name)),
             attention_gates_forgotten=without(lambda name: name.endswith("attention_gate")),
             mlp_gates_forgotten=without(lambda name: name.endswith("mlp_gate")),
-        ).hint("""
-            The gates are missing. They begin at 0, and there they would stay: whatever the rest of the blocks learned, nothing would ever
-            be seen, and nothing would pull at it either."""),
+        ).hint("""The gates are missing. They begin at 0, and there they would stay: whatever the rest of the blocks learned, nothing would
+            ever be seen, and nothing would pull at it either."""),
         blocks_without_norms=Wrong(
             without(is_norm),
             blocks_without_norms_or_projector=without(is_norm, projector=False),

@@ -25,10 +25,6 @@ def plus(costs: Costs, unified: int = 0, cross: int = 0) -> Costs:
 # ---- reading a picture and a text --------------------------------------------------------------------------------------
 
 
-def reading_cases() -> list[tuple[int, ...]]:
-    return [(16, 9, 8, 4, 20, 3, 2), (3, 40, 12, 12, 32, 4, 1), (256, 30, 64, 16, 160, 8, 2)]
-
-
 def reading(image: int, text: int, dim: int, kv_dim: int, mlp_dim: int, layers: int, cross_layers: int) -> Costs:
     unified, cross = designs(dim, kv_dim, mlp_dim, layers, cross_layers)
     return unified.multiply_adds(image, text).total, cross.multiply_adds(image, text).total
@@ -74,7 +70,7 @@ def by_hand(
 
 READING = Exercise(
     reference=reading,
-    cases=reading_cases,
+    cases=lambda: [(16, 9, 8, 4, 20, 3, 2), (3, 40, 12, 12, 32, 4, 1), (256, 30, 64, 16, 160, 8, 2)],
     mistakes=dict(
         scores_alone=Wrong(partial(by_hand, products=1)).hint("""
             Each pair of a query and a key is multiplied twice: for its score, and for its share of the result."""),
@@ -93,9 +89,8 @@ READING = Exercise(
             In self-attention every token looks at every token: tokens² pairs. You counted each token once."""),
         pictures_asked_too=Wrong(
             lambda right, image, dim, mlp_dim, cross_layers: plus(right, cross=cross_layers * image * dim * (2 * dim + 3 * mlp_dim))
-        ).hint("""
-            In a gated block the image tokens are only looked at. They ask nothing, and do not go through its MLP: no query, no output, no
-            SwiGLU for them."""),
+        ).hint("""In a gated block the image tokens are only looked at. They ask nothing, and do not go through its MLP: no query, no
+            output, no SwiGLU for them."""),
         in_the_text_as_well=Wrong(lambda right, again: (right[0], right[0] + right[1] - again(image=1)[0])).hint("""
             With cross-attention, the decoder's own blocks never see the image tokens. They read text + 1 tokens."""),
         words_through_the_blocks=Wrong(
@@ -106,9 +101,8 @@ READING = Exercise(
             causal_triangle=partial(by_hand, pairs=lambda tokens: tokens * (tokens + 1) / 2),
             causal_below=partial(by_hand, pairs=lambda tokens: tokens * (tokens - 1) / 2),
             causal_half_rounded=partial(by_hand, pairs=lambda tokens: tokens**2 // 2),
-        ).hint("""
-            You counted half of the pairs in self-attention, as the causal mask allows. As we compute it, the other half is computed and
-            thrown away: tokens² pairs."""),
+        ).hint("""You counted half of the pairs in self-attention, as the causal mask allows. As we compute it, the other half is computed
+            and thrown away: tokens² pairs."""),
         gated_words_forgotten=Wrong(partial(by_hand, asked=0, thought=0)).hint("""
             What the words cost in the gated blocks is missing: each of the text + 1 tokens goes through the query's matrix and the output's
             there, and through SwiGLU."""),
@@ -142,9 +136,8 @@ READING = Exercise(
         exchanged=Wrong(lambda right: right[::-1]).hint("The two results are in the wrong order: the unified design comes first."),
         gated_among_the_layers=Wrong(
             lambda right, again, layers, cross_layers: (right[0], right[1] - again(image=1, layers=cross_layers)[0])
-        ).hint("""
-            With cross-attention you take cross_layers of the layers away. All layers of the decoder stay; the gated blocks stand between
-            them, in addition: layers + cross_layers in all."""),
+        ).hint("""With cross-attention you take cross_layers of the layers away. All layers of the decoder stay; the gated blocks stand
+            between them, in addition: layers + cross_layers in all."""),
         gated_read_like_the_others=Wrong(
             lambda right, again, cross_layers: (right[0], right[1] + again(image=1, layers=cross_layers)[0])
         ).hint("""
@@ -160,10 +153,6 @@ READING = Exercise(
 # ---- what is kept ------------------------------------------------------------------------------------------------------
 
 
-def keeping_cases() -> list[tuple[int, ...]]:
-    return [(16, 9, 8, 3, 2, 4), (576, 64, 1024, 32, 8, 2)]
-
-
 def kept(image: int, text: int, kv_dim: int, layers: int, cross_layers: int, size: int) -> Costs:
     unified, cross = designs(kv_dim, kv_dim, 1, layers, cross_layers)
     return unified.cache_bytes(image, text, size), cross.cache_bytes(image, text, size)
@@ -171,7 +160,7 @@ def kept(image: int, text: int, kv_dim: int, layers: int, cross_layers: int, siz
 
 KEPT = Exercise(
     reference=kept,
-    cases=keeping_cases,
+    cases=lambda: [(16, 9, 8, 3, 2, 4), (576, 64, 1024, 32, 8, 2)],
     mistakes=dict(
         keys_alone=Wrong(lambda right: (right[0] // 2, right[1] // 2)).hint("Half of it: of every token a key *and* a value are kept."),
         numbers=Wrong(lambda again: again(size=1)).hint("These are numbers, not bytes: each takes `size` bytes."),
@@ -188,12 +177,9 @@ KEPT = Exercise(
         for_each_word=Wrong(lambda again, text, cross_layers: again(cross_layers=cross_layers * (text + 1))).hint("""
             The picture's keys and values are kept once, whatever the number of words."""),
         everything_everywhere=Wrong(
-            lambda right, image, text, kv_dim, layers, cross_layers, size: (
+            lambda right, again, text, layers, cross_layers: (right[0], again(text=text + 1, layers=layers + cross_layers)[0]),
+            everything_everywhere_without_place=lambda right, again, layers, cross_layers: (
                 right[0],
-                2 * (layers + cross_layers) * (image + text + 1) * kv_dim * size,
-            ),
-            everything_everywhere_without_place=lambda again, layers, cross_layers: (
-                again()[0],
                 again(layers=layers + cross_layers)[0],
             ),
             everything_everywhere_in_both=lambda again, text, layers, cross_layers: tuple(
@@ -219,23 +205,17 @@ KEPT = Exercise(
         kept_in_one_block=Wrong(
             lambda again: again(layers=1, cross_layers=1),
             picture_kept_in_one_block=lambda again: again(cross_layers=1),
-        ).hint("""
-            You count one block. Every block has keys and values of its own: those of the text are kept in each of the `layers`, those of
-            the picture in each of the cross_layers."""),
+        ).hint("""You count one block. Every block has keys and values of its own: those of the text are kept in each of the `layers`, those
+            of the picture in each of the cross_layers."""),
         gated_among_the_layers_kept=Wrong(
             lambda right, again, layers, cross_layers: (right[0], again(layers=layers - cross_layers, cross_layers=cross_layers)[1])
-        ).hint("""
-            With cross-attention you take cross_layers of the layers away. All layers of the decoder stay, and keep the words; the gated
-            blocks come in addition."""),
+        ).hint("""With cross-attention you take cross_layers of the layers away. All layers of the decoder stay, and keep the words; the
+            gated blocks come in addition."""),
     ),
     afterthought="Something to think of: what happens to both numbers if every block has one key/value head alone?",
 )
 
 # ---- the weights of a gated block --------------------------------------------------------------------------------------
-
-
-def parameter_cases() -> list[tuple[int, ...]]:
-    return [(8, 4, 2, 20), (96, 48, 24, 256), (4096, 1024, 128, 14_336)]
 
 
 def gated_parameters(dim: int, kv_dim: int, head_dim: int, mlp_dim: int) -> int:
@@ -265,7 +245,7 @@ SEVERAL = {
 
 PARAMETERS = Exercise(
     reference=gated_parameters,
-    cases=parameter_cases,
+    cases=lambda: [(8, 4, 2, 20), (96, 48, 24, 256), (4096, 1024, 128, 14_336)],
     mistakes=dict(
         without_gates=Wrong(lambda right: right - 2).hint("Two are missing: the gates. Each is a single number."),
         one_gate=Wrong(lambda right: right - 1).hint("One is missing: attention and MLP have a gate each."),
@@ -287,8 +267,7 @@ PARAMETERS = Exercise(
             attention_and_norm=lambda dim, kv_dim: 2 * dim * (dim + kv_dim) + dim,
             attention_norm_and_gate=lambda dim, kv_dim: 2 * dim * (dim + kv_dim) + dim + 1,
             attention_with_all_norms=lambda dim, kv_dim, head_dim: 2 * dim * (dim + kv_dim) + 2 * head_dim + dim,
-        ).hint("""
-            That is the attention alone. In this block, as in Llama 3.2 Vision, a second half follows: an RMS norm, SwiGLU, and its
+        ).hint("""That is the attention alone. In this block, as in Llama 3.2 Vision, a second half follows: an RMS norm, SwiGLU, and its
             gate."""),
         no_mlp=Wrong(lambda right, dim, mlp_dim: right - 3 * dim * mlp_dim).hint("""
             The three matrices of SwiGLU are missing: gate, up and down, dim × mlp_dim each."""),

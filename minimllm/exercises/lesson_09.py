@@ -24,22 +24,14 @@ def grid_cases() -> list[tuple[int, int, int]]:
 Grid = tuple[int, int]
 
 
-def enlarged_least(scales: list[float]) -> float:
-    return min([scale for scale in scales if scale >= 1] or [max(scales)])
-
-
-def fewest_tiles(grids: list[Grid]) -> Grid:
-    return min(grids, key=math.prod)
-
-
 def grid_by_hand(
     height: int,
     width: int,
     tile_size: int,
     *,
     smaller: Callable[[float, float], float] = min,
-    best: Callable[[list[float]], float] = enlarged_least,
-    of_equals: Callable[[list[Grid]], Grid] = fewest_tiles,
+    best: Callable[[list[float]], float] = lambda scales: min([scale for scale in scales if scale >= 1] or [max(scales)]),
+    of_equals: Callable[[list[Grid]], Grid] = lambda grids: min(grids, key=math.prod),
 ) -> Grid:
     """The rule by hand, with what people get wrong as options."""
     scales = {(rows, columns): smaller(rows * tile_size / height, columns * tile_size / width) for rows, columns in arrangements()}
@@ -58,9 +50,8 @@ CHOOSE_GRID = Exercise(
             enlarging adds no detail, only tiles."""),
         never_enlarged=Wrong(
             partial(grid_by_hand, best=lambda scales: max([scale for scale in scales if scale <= 1] or [min(scales)]))
-        ).hint("""
-            You take only grids in which the picture would not grow. A grid with room to spare is better than one that shrinks the picture:
-            first look among the scales of 1 or more."""),
+        ).hint("""You take only grids in which the picture would not grow. A grid with room to spare is better than one that shrinks the
+            picture: first look among the scales of 1 or more."""),
         strictly_larger=Wrong(
             partial(grid_by_hand, best=lambda scales: min([scale for scale in scales if scale > 1] or [max(scales)]))
         ).hint("A scale of exactly 1 fits as well: the comparison is >= 1."),
@@ -77,9 +68,8 @@ CHOOSE_GRID = Exercise(
             A picture fits a grid only if both sides do: the scale is the smaller of the two ratios, min and not max."""),
         nearest_proportions=Wrong(
             lambda height, width: min(arrangements(), key=lambda grid: (abs(grid[1] / grid[0] - width / height), math.prod(grid)))
-        ).hint("""
-            You choose by the proportions alone. They say nothing about how much the picture would shrink: a large square photograph gets
-            four tiles, a small one a single tile."""),
+        ).hint("""You choose by the proportions alone. They say nothing about how much the picture would shrink: a large square photograph
+            gets four tiles, a small one a single tile."""),
         tiles_to_cover=Wrong(
             lambda height, width, tile_size: (min(4, math.ceil(height / tile_size)), min(4, math.ceil(width / tile_size)))
         ).hint("You cut without resizing. That can take more than four tiles (3000 × 3000 would be 16 of them), and no such grid exists."),
@@ -122,17 +112,11 @@ def is_picture(ids: Tensor, image_token_id: int) -> Tensor:
 
 
 def whole_run_at_once(right, ids, image_token_id):
-    """Every image token of a run sees all pictures of the run."""
     right, places = right.clone(), (ids == image_token_id).tolist()
     for place in reversed(range(len(places) - 1)):
         if places[place] and places[place + 1]:
             right[place] = right[place + 1]
     return right
-
-
-def first_sees_ahead(right, ids, image_token_id):
-    """Text before the first picture sees it."""
-    return right | ((torch.arange(right.shape[1]) == 0) & ((ids == image_token_id).cumsum(0)[:, None] == 0))
 
 
 VISIBLE_PICTURES = Exercise(
@@ -160,7 +144,11 @@ VISIBLE_PICTURES = Exercise(
             lambda right, ids, image_token_id: torch.where(is_picture(ids, image_token_id), own(ids, image_token_id), right)
         ).hint("In a run, each <|image|> token sees its own picture alone. It sees the pictures of the run before it, too."),
         everything_sees_everything=Wrong(lambda right: torch.ones_like(right)).hint("Everything sees everything: there is no mask at all."),
-        first_sees_ahead=Wrong(first_sees_ahead).hint("""
+        first_sees_ahead=Wrong(
+            lambda right, ids, image_token_id: (
+                right | ((torch.arange(right.shape[1]) == 0) & (is_picture(ids, image_token_id).cumsum(0) == 0))
+            )
+        ).hint("""
             Text before the first picture sees that picture. It must see nothing: the picture comes later."""),
         up_to_the_next=Wrong(lambda right: right | one_later(right)).hint("""
             Each picture is seen one token too long: the <|image|> token that begins a new run does not see the pictures before it."""),
@@ -235,57 +223,39 @@ def gate_cases() -> list[tuple[Tensor, Tensor, Tensor, Tensor]]:
     return [case(0.0), case(0.8), case(-1.3), case(0.2, images=1)]
 
 
-def gated_positions(
-    x: Tensor,
-    local: Tensor,
-    per_tile: Tensor,
-    gate: Tensor,
-    *,
-    shares: Callable[[Tensor], tuple] = lambda gate: (1 - gate.tanh(), gate.tanh()),
-) -> Tensor:
-    first, second = shares(gate)
-    return x + first * local + second * per_tile
-
-
-def shared(shares: Callable[[Tensor], tuple]) -> Callable:
-    """Other shares of the two tables."""
-    return partial(gated_positions, shares=shares)
+def gated_positions(x: Tensor, local: Tensor, per_tile: Tensor, gate: Tensor) -> Tensor:
+    return x + (1 - gate.tanh()) * local + gate.tanh() * per_tile
 
 
 GATED_POSITIONS = Exercise(
     reference=gated_positions,
     cases=gate_cases,
     mistakes=dict(
-        no_tanh=Wrong(shared(lambda gate: (1 - gate, gate))).hint("""
+        no_tanh=Wrong(lambda x, local, per_tile, gate: x + (1 - gate) * local + gate * per_tile).hint("""
             The tanh is missing: the gate is any number, and tanh keeps the share between -1 and 1."""),
-        sigmoid=Wrong(shared(lambda gate: (1 - gate.sigmoid(), gate.sigmoid()))).hint("""
+        sigmoid=Wrong(lambda x, local, per_tile, gate: x + (1 - gate.sigmoid()) * local + gate.sigmoid() * per_tile).hint("""
             A sigmoid of 0 is one half: the gate would stand half open from the start. It is tanh, which is 0 there."""),
-        local_always=Wrong(shared(lambda gate: (1, gate.tanh()))).hint("""
+        local_always=Wrong(lambda x, local, per_tile, gate: x + local + gate.tanh() * per_tile).hint("""
             The position within the tile is added in full whatever the gate says. It gives way as the other comes in: 1 - tanh(gate)."""),
-        both_opened=Wrong(shared(lambda gate: (gate.tanh(), gate.tanh()))).hint("""
+        both_opened=Wrong(lambda x, local, per_tile, gate: x + gate.tanh() * (local + per_tile)).hint("""
             Both tables stand behind the same tanh(gate): with the gate at 0 there would be no positions at all. The first has 1 -
             tanh(gate)."""),
-        exchanged=Wrong(shared(lambda gate: (gate.tanh(), 1 - gate.tanh()))).hint("""
+        exchanged=Wrong(lambda again, local, per_tile: again(local=per_tile, per_tile=local)).hint("""
             The two tables have exchanged their shares. At gate 0 only the position within the tile counts."""),
-        tanh_of_the_rest=Wrong(shared(lambda gate: ((1 - gate).tanh(), gate.tanh()))).hint("""
+        tanh_of_the_rest=Wrong(lambda x, local, per_tile, gate: x + (1 - gate).tanh() * local + gate.tanh() * per_tile).hint("""
             It is 1 - tanh(gate), not tanh(1 - gate): with the gate at 0 that would be 0.76 and not 1."""),
         stream_gated=Wrong(lambda right, x, gate: right - gate.tanh() * x).hint("""
             The patches themselves are scaled as well. The gate weighs the two positions; x passes untouched."""),
-        local_forgotten=Wrong(shared(lambda gate: (0, gate.tanh()))).hint("""
+        local_forgotten=Wrong(lambda x, per_tile, gate: x + gate.tanh() * per_tile).hint("""
             The position within the tile is missing: with the gate at 0 no token would know where it is. It has the share 1 -
             tanh(gate)."""),
-        both_grow=Wrong(shared(lambda gate: (1 + gate.tanh(), gate.tanh()))).hint("""
+        both_grow=Wrong(lambda x, local, per_tile, gate: x + (1 + gate.tanh()) * local + gate.tanh() * per_tile).hint("""
             It is 1 - tanh(gate), not 1 + tanh(gate): the one table gives way as the other comes in."""),
-        no_gate=Wrong(shared(lambda gate: (1, 1))).hint("The gate is not used."),
+        no_gate=Wrong(lambda x, local, per_tile: x + local + per_tile).hint("The gate is not used."),
         stream_forgotten=Wrong(lambda right, x: right - x).hint("x itself is missing: positions are added to it."),
     ),
     batched=(0, 2),
     afterthought="Something to think of: at gate 0, which of the two tables gets a gradient, and does the gate itself get one?",
 )
 
-EXERCISES = {
-    "choose_grid": CHOOSE_GRID,
-    "visible_pictures": VISIBLE_PICTURES,
-    "interleave": INTERLEAVE,
-    "gated_positions": GATED_POSITIONS,
-}
+EXERCISES = {"choose_grid": CHOOSE_GRID, "visible_pictures": VISIBLE_PICTURES, "interleave": INTERLEAVE, "gated_positions": GATED_POSITIONS}

@@ -27,9 +27,10 @@ def config_cases() -> list[tuple[dict[str, Any]]]:
     ]
 
 
-def _count(
+def llama_parameters(
     config: dict[str, Any], *, gate: int = 1, grouped: bool = True, norms: int = 2, last: int = 1, tied: bool = True, wide: bool = True
 ) -> int:
+    """The parameters of a Llama by its config, with what people get wrong as options; without them it is right."""
     dim, heads, layers = config["hidden_size"], config["num_attention_heads"], config["num_hidden_layers"]
     head_dim = config["head_dim"] if wide else dim // heads
     query, key = heads * head_dim, (config["num_key_value_heads"] if grouped else heads) * head_dim
@@ -38,37 +39,33 @@ def _count(
     return layers * block + last * dim + embedding * (1 if tied and config["tie_word_embeddings"] else 2)
 
 
-def llama_parameters(config: dict[str, Any]) -> int:
-    return _count(config)
-
-
 LLAMA_PARAMETERS = Exercise(
     reference=llama_parameters,
     cases=config_cases,
     mistakes=dict(
-        every_head_its_key=Wrong(lambda config: _count(config, grouped=False)).hint("""
+        every_head_its_key=Wrong(partial(llama_parameters, grouped=False)).hint("""
             Keys and values are counted as many as queries. num_key_value_heads says how many there are: their two matrices map hidden_size
             to num_key_value_heads * head_dim."""),
-        two_matrices_in_the_mlp=Wrong(lambda config: _count(config, gate=0)).hint("""
+        two_matrices_in_the_mlp=Wrong(partial(llama_parameters, gate=0)).hint("""
             The MLP has three matrices, not two: SwiGLU has a gate (lesson 05)."""),
-        tied_counted_twice=Wrong(lambda config: _count(config, tied=False)).hint("""
+        tied_counted_twice=Wrong(partial(llama_parameters, tied=False)).hint("""
             With tie_word_embeddings the output layer is the embedding table itself: one matrix, counted once."""),
-        tie_inverted=Wrong(lambda config: _count(config | dict(tie_word_embeddings=not config["tie_word_embeddings"]))).hint("""
+        tie_inverted=Wrong(lambda config: llama_parameters(config | dict(tie_word_embeddings=not config["tie_word_embeddings"]))).hint("""
             The tie is read the wrong way round: with tie_word_embeddings there is one table, without it there are two."""),
-        output_forgotten=Wrong(lambda config: _count(config | dict(tie_word_embeddings=True))).hint("""
+        output_forgotten=Wrong(lambda again, config: again(config=config | dict(tie_word_embeddings=True))).hint("""
             Without tie_word_embeddings the output layer is a matrix of its own, as large as the embedding table."""),
-        four_squares=Wrong(lambda config: _count(config, wide=False, grouped=False)).hint("""
+        four_squares=Wrong(partial(llama_parameters, wide=False, grouped=False)).hint("""
             The attention is counted as four square matrices of hidden_size. Query and output are hidden_size by num_attention_heads *
             head_dim, key and value hidden_size by num_key_value_heads * head_dim."""),
-        one_norm_per_block=Wrong(lambda config: _count(config, norms=1)).hint("""
+        one_norm_per_block=Wrong(partial(llama_parameters, norms=1)).hint("""
             A block has two norms, one before the attention and one before the MLP."""),
-        no_norms=Wrong(lambda config: _count(config, norms=0, last=0)).hint("""
+        no_norms=Wrong(partial(llama_parameters, norms=0, last=0)).hint("""
             The norms are missing: two in each block and one behind the last, hidden_size numbers each."""),
-        last_norm_forgotten=Wrong(lambda config: _count(config, last=0)).hint("Nearly: behind the last block stands one more norm."),
-        head_dim_computed=Wrong(lambda config: _count(config, wide=False)).hint("""
+        last_norm_forgotten=Wrong(partial(llama_parameters, last=0)).hint("Nearly: behind the last block stands one more norm."),
+        head_dim_computed=Wrong(partial(llama_parameters, wide=False)).hint("""
             head_dim is taken as hidden_size / num_attention_heads. Where a config gives head_dim, that counts: the heads together may be
             wider than the stream."""),
-        one_block=Wrong(lambda config: _count(config | dict(num_hidden_layers=1))).hint("""
+        one_block=Wrong(lambda again, config: again(config=config | dict(num_hidden_layers=1))).hint("""
             The blocks are counted once; there are num_hidden_layers of them."""),
     ),
     afterthought="Something to think of: in which of the parts would you look first, if a model had to become half as large?",
@@ -113,9 +110,8 @@ DEQUANTISE_BLOCK = Exercise(
         neighbours=Wrong(
             partial(dequantised, order=lambda low, high: torch.stack([low, high], dim=-1).flatten()),
             neighbours_high_first=partial(dequantised, order=lambda low, high: torch.stack([high, low], dim=-1).flatten()),
-        ).hint("""
-            You take both halves of a byte one after the other, as neighbours. The lower halves of all 16 bytes are numbers 0 to 15, the
-            upper halves numbers 16 to 31: torch.cat([low, high])."""),
+        ).hint("""You take both halves of a byte one after the other, as neighbours. The lower halves of all 16 bytes are numbers 0 to 15,
+            the upper halves numbers 16 to 31: torch.cat([low, high])."""),
         high_first=Wrong(partial(dequantised, order=lambda low, high: torch.cat([high, low]))).hint("""
             The halves of the bytes are exchanged. The lower four bits (byte & 15) are numbers 0 to 15, the upper four (byte >> 4) numbers
             16 to 31."""),
@@ -126,9 +122,8 @@ DEQUANTISE_BLOCK = Exercise(
         signed=Wrong(
             partial(dequantised, number=lambda number: number.float() - 8),
             signed_as_in_c=partial(dequantised, number=lambda number: torch.where(number > 7, number.float() - 16, number.float())),
-        ).hint("""
-            You subtract 8, so that the numbers run from -8 to 7. That is type Q4_0, which has a scale alone; here they run from 0 to 15,
-            and the minimum says where they begin."""),
+        ).hint("""You subtract 8, so that the numbers run from -8 to 7. That is type Q4_0, which has a scale alone; here they run from 0 to
+            15, and the minimum says where they begin."""),
         minimum_forgotten=Wrong(partial(dequantised, put=lambda scale, minimum, number: scale * number)).hint("""
             The minimum is missing: without it no number of the block is negative. It is added after the scale has multiplied."""),
         minimum_subtracted=Wrong(partial(dequantised, put=lambda scale, minimum, number: scale * number - minimum)).hint("""
@@ -144,8 +139,7 @@ DEQUANTISE_BLOCK = Exercise(
             Scale and minimum are read as bfloat16. Both types have two bytes, and share them out otherwise: here it is float16."""),
         in_half_precision=Wrong(
             partial(dequantised, put=lambda scale, minimum, number: scale.half() * number.byte() + minimum.half())
-        ).hint("""
-            The result is float16. Only scale and minimum are stored so: make them float32 first (.float()), so that nothing is
+        ).hint("""The result is float16. Only scale and minimum are stored so: make them float32 first (.float()), so that nothing is
             rounded."""),
     ),
     afterthought="Something to think of: 20 bytes for 32 weights are how many bits a weight? And if a block had 64?",
@@ -256,8 +250,7 @@ SAMPLE = Exercise(
             What is left does not sum to 1: divide by its sum (or take the softmax of the logits that are left)."""),
         nucleus_before_temperature=Wrong(
             lambda logits, temperature, top_p: (nucleus(logits.softmax(0), top_p).log() / temperature).softmax(0)
-        ).hint("""
-            The nucleus is chosen before the temperature has acted. First logits / temperature and the softmax; top_p counts those
+        ).hint("""The nucleus is chosen before the temperature has acted. First logits / temperature and the softmax; top_p counts those
             probabilities."""),
         zero_for_minus_infinity=Wrong(
             lambda logits, temperature, right: (logits / temperature).masked_fill(right == 0, 0.0).softmax(0)

@@ -140,8 +140,8 @@ def test_counts_that_make_no_sense_are_refused(image_tokens, text_tokens):
 
 def test_the_exercises_of_lesson_08_have_the_formulas_of_the_models():
     """What learners are asked for, by hand, is what the formulas above say, which torch's count has confirmed."""
-    for case in lesson_08.reading_cases():
+    for case in lesson_08.READING.cases():
         assert lesson_08.reading(*case) == lesson_08.by_hand(*case)
-    for dim, kv_dim, head_dim, mlp_dim in lesson_08.parameter_cases()[:2]:
+    for dim, kv_dim, head_dim, mlp_dim in lesson_08.PARAMETERS.cases()[:2]:
         block = GatedCrossAttentionBlock(dim, dim // head_dim, mlp_dim, key_value_heads=kv_dim // head_dim)
         assert sum(each.numel() for each in block.parameters()) == lesson_08.gated_parameters(dim, kv_dim, head_dim, mlp_dim)
