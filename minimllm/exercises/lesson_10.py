@@ -137,6 +137,9 @@ DEQUANTISE_BLOCK = Exercise(
             significant first ('<' for struct), which is also how tensor.view(torch.float16) reads on today's machines."""),
         brain_float=Wrong(partial(dequantised, head=lambda four: four.view(torch.bfloat16))).hint("""
             Scale and minimum are read as bfloat16. Both types have two bytes, and share them out otherwise: here it is float16."""),
+        bytes_as_numbers=Wrong(partial(dequantised, head=lambda four: four[::2])).hint("""
+            block[0] and block[2] are taken as scale and minimum, single bytes from 0 to 255. Two bytes are one float16:
+            block[:4].view(torch.float16) makes two numbers of the four."""),
         in_half_precision=Wrong(
             partial(dequantised, put=lambda scale, minimum, number: scale.half() * number.byte() + minimum.half())
         ).hint("""The result is float16. Only scale and minimum are stored so: make them float32 first (.float()), so that nothing is
@@ -213,6 +216,12 @@ def nucleus(
     return back(kept / (total or kept.sum()), order)
 
 
+def unsorted_nucleus(probabilities: Tensor, top_p: float, crossing: float = 1.0) -> Tensor:
+    """The nucleus summed in the order of the vocabulary; ``crossing`` 1 keeps the token that crosses ``top_p``, 0 does not."""
+    kept = probabilities * (probabilities.cumsum(0) - crossing * probabilities < top_p)
+    return kept / kept.sum()
+
+
 def _sampled(**options) -> Callable:
     return lambda logits, temperature, top_p: nucleus((logits / temperature).softmax(0), top_p, **options)
 
@@ -238,6 +247,12 @@ SAMPLE = Exercise(
             nothing is left at all. A token stays while those *before* it hold less: cumsum - probability < top_p."""),
         each_against_the_border=Wrong(_sampled(keep=lambda up_to, own, top_p: own >= top_p)).hint("""
             Each probability is compared with top_p by itself. It is their sum, from the likeliest down, that must reach top_p: cumsum."""),
+        not_sorted=Wrong(
+            lambda logits, temperature, top_p: unsorted_nucleus((logits / temperature).softmax(0), top_p),
+            not_sorted_and_cut_too_early=lambda logits, temperature, top_p: unsorted_nucleus((logits / temperature).softmax(0), top_p, 0.0),
+        ).hint("""
+            The sum runs over the tokens in the order of their numbers, not from the likeliest down: sort with descending=True before the
+            cumsum, and put the probabilities back afterwards."""),
         unlikely_kept=Wrong(_sampled(descending=False)).hint("""
             You begin with the least likely tokens, and cut off the likeliest: sort with descending=True."""),
         still_sorted=Wrong(_sampled(back=lambda kept, order: kept)).hint("""
