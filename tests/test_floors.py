@@ -131,10 +131,11 @@ def test_each_way_to_import_is_seen(source):
     assert circles(edges) == ["minimllm.training.loop", "minimllm.models.vit"]
 
 
-@pytest.mark.parametrize(
-    "file", sorted([*(ROOT / "notebooks").glob("*.ipynb"), *(ROOT / "assets" / "recipes").glob("*.py")]), ids=lambda file: file.name
-)
-def test_lessons_and_recipes_come_through_the_door_once(file):
+USERS = [*(ROOT / "notebooks").glob("*.ipynb"), *(ROOT / "assets" / "recipes").glob("*.py"), *PACKAGE.rglob("__main__.py")]
+
+
+@pytest.mark.parametrize("file", sorted(USERS), ids=lambda file: file.name)
+def test_lessons_recipes_and_programs_come_through_the_door_once(file):
     if file.suffix == ".ipynb":
         cells = [cell.source for cell in nbformat.read(file, as_version=4).cells if cell.cell_type == "code"]
         sources = [re.sub(r"^\s*[%!].*$", "", source, flags=re.MULTILINE) for source in cells]
@@ -143,5 +144,7 @@ def test_lessons_and_recipes_come_through_the_door_once(file):
     nodes = [node for source in sources for node in ast.walk(ast.parse(source))]
     ours = [node for node in nodes if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "minimllm"]
     assert [node.module for node in ours] == ["minimllm"] * len(ours) and len(ours) <= 1
+    if file.suffix == ".ipynb":
+        assert "from minimllm import" in next(source for source in sources if source.strip()), "the first cell brings what the lesson needs"
     names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
     assert not [name for name in names if name.split(".")[0] == "minimllm"]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from minimllm.data.pictures import as_picture, as_pictures
 from minimllm.data.preprocessing import check_range
 from minimllm.data.tokenizer import Tokenizer
-from minimllm.inference.generation import end_tokens, generate
+from minimllm.inference.generation import check_language_model, end_tokens, generate
 
 Pictures = Float[Tensor, "pictures channels height width"] | Image.Image | Sequence[Image.Image]
 
@@ -66,6 +66,11 @@ def describe_pictures(
 def _write(
     model: nn.Module, tokenizer: Tokenizer, images: Pictures | None, texts: list[str], max_new_tokens: int, batch_size: int
 ) -> list[str]:
+    check_language_model(model)
+    if not isinstance(tokenizer, Tokenizer):
+        raise ValueError(f"answer asks with the course's own Tokenizer, got a {type(tokenizer).__name__}; minimllm.chat takes that one")
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be 1 or more, got {batch_size}")
     if images is not None and model.image_token_id is None:
         raise ValueError(f"a {type(model).__name__} reads text alone and got {len(images)} pictures; give images=None")
     image_tokens = 0 if images is None else getattr(model, "image_tokens", 1)  # one where pictures do not stand in the sentence

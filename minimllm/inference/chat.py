@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from minimllm.inference.answering import Pictures, as_list, picture_inputs
-from minimllm.inference.generation import end_tokens, generate
+from minimllm.inference.generation import check_language_model, end_tokens, generate
 
 Messages = Sequence[Mapping[str, Any]]
 PROBE = "probe"
@@ -39,7 +39,7 @@ def chat(
         messages: ``{"role": "system", "user" or "assistant", "content": ...}`` each, the content a text, or a list of
             ``{"type": "text", "text": ...}`` and ``{"type": "image"}``.
         images: one picture for each ``{"type": "image"}``, in their order: Pillow pictures, or floats in [0, 1]; the model prepares them.
-        max_new_tokens: longest reply, its end token included.
+        max_new_tokens: longest reply, its end token included; the model needs positions for the prompt and for all of these.
         on_text: is given each new piece of the reply; the pieces joined are the reply. A character of several tokens comes whole.
         temperature, top_k, top_p, seed: as of :func:`~minimllm.inference.generation.generate`.
 
@@ -51,6 +51,7 @@ def chat(
             another number of pictures than of their places, pictures for a model of text alone, a text that spells a picture's token;
             more tokens than the model has positions; and as ``generate``.
     """
+    check_language_model(model)
     if getattr(tokenizer, "chat_template", None) is None:
         raise ValueError(
             f"this {type(tokenizer).__name__} has no chat template; use the tokenizer of a model that was trained to chat, "
@@ -60,7 +61,7 @@ def chat(
     if not messages or not any(message["role"] == "user" for message in messages):
         raise ValueError("expected a list of messages, one of them the user's: [{'role': 'user', 'content': 'Hello'}]")
     text, pictures = written_out(model, tokenizer, messages, as_list(images))
-    ids = tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"]
+    ids = tokenizer(text, add_special_tokens=False, return_tensors="pt", verbose=False)["input_ids"]
     if model.image_token_id is not None and starts_texts(tokenizer) and ids[0, 0] != tokenizer.bos_token_id:
         ids = torch.cat([ids.new_tensor([[tokenizer.bos_token_id]]), ids], dim=1)  # as the processors of transformers do
 
@@ -104,6 +105,11 @@ def written_out(model: nn.Module, tokenizer: Any, messages: list[dict[str, Any]]
     if not given:
         return apply_template(tokenizer, messages, continued=True), {}
     token = tokenizer.convert_ids_to_tokens(model.image_token_id)
+    if token is None:
+        raise ValueError(
+            f"the model's image_token_id is {model.image_token_id}, and this {type(tokenizer).__name__} has {len(tokenizer)} tokens: "
+            "not its own"
+        )
     if spelled := next((part["text"] for part in parts if token in part.get("text", "")), None):
         raise ValueError(f"the text {spelled!r} holds {token!r}, which stands for a picture; write {{'type': 'image'}} in its place")
     text = apply_template(tokenizer, messages, token, continued=True)

@@ -1,7 +1,7 @@
 """Writing text with a language model: one token at a time, the likeliest or a sampled one, with the keys and values of the past kept."""
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import is_dataclass
 from numbers import Integral
 from typing import Any
@@ -28,7 +28,7 @@ def generate(
     temperature: float = 0.0,
     top_k: int | None = None,
     top_p: float | None = None,
-    eos_token_id: int | Sequence[int] | None = None,
+    eos_token_id: Integral | Iterable[Integral] | Tensor | None = None,
     pad_token_id: int | None = None,
     seed: int | None = None,
     use_cache: bool = True,
@@ -59,6 +59,7 @@ def generate(
         ValueError: an empty prompt, one with no real token, more tokens than the model has positions, a negative temperature or number
             of tokens, ``top_k`` below 1, ``top_p`` outside (0, 1], logits that are NaN or infinite; and the errors of the model.
     """
+    check_language_model(model)
     _check(ids, mask, max_new_tokens, temperature, top_k, top_p)
     if max_new_tokens == 0:
         return ids
@@ -163,9 +164,14 @@ def _check_finite(model: nn.Module, logits: Tensor, ended: Tensor, number: int) 
     broken = [name for name, weight in model.named_parameters() if not bool(weight.isfinite().all())]
     cause = f"the weights {', '.join(broken[:3])} hold NaN or infinity" if broken else "all weights are finite, so numbers grew too large"
     kind = str(logits.dtype).removeprefix("torch.")
+    if broken:
+        advice = "load the file again, and look at how it was trained or saved"
+    elif logits.dtype == torch.float16:
+        advice = "float16 holds numbers up to 65,504: load it with dtype=torch.float32"
+    else:
+        advice = "look at its outputs block by block"
     raise ValueError(
-        f"the logits of row {row} for new token {number} are not finite (NaN or infinity): {cause}; the model computes in {kind}, and "
-        "float16 holds numbers up to 65,504: load it with dtype=torch.float32, or look at its outputs block by block"
+        f"the logits of row {row} for new token {number} are not finite (NaN or infinity): {cause}; the model computes in {kind}: {advice}"
     )
 
 
@@ -175,15 +181,23 @@ def _is_whole(value: Any) -> bool:
 
 def _end_tokens(eos_token_id: Any) -> list[int]:
     """The end tokens as a list: of one, of several, as configs of Llama have them, or of none."""
-    ends = [] if eos_token_id is None else list(eos_token_id) if isinstance(eos_token_id, Sequence) else [eos_token_id]
+    several = isinstance(eos_token_id, Iterable) and not isinstance(eos_token_id, str) and getattr(eos_token_id, "ndim", 1)
+    ends = [] if eos_token_id is None else list(eos_token_id) if several else [eos_token_id]
+    ends = [end.item() if isinstance(end, Tensor) and end.numel() == 1 else end for end in ends]
     if not all(map(_is_whole, ends)):
         raise ValueError(f"eos_token_id must be a token's id or a list of such, got {eos_token_id!r}")
-    return ends
+    return [int(end) for end in ends]
 
 
 def end_tokens(model: nn.Module, tokenizer: Any) -> list[int]:
     """All end tokens that a model's config and its tokenizer have."""
     return list(dict.fromkeys([*_end_tokens(_setting(model.config, "eos_token_id")), *_end_tokens(tokenizer.eos_token_id)]))
+
+
+def check_language_model(model: nn.Module) -> None:
+    """Raise a ``ValueError`` for a model that writes nothing, such as a ViT."""
+    if not hasattr(model, "image_token_id"):
+        raise ValueError(f"a {type(model).__name__} writes no text; expected a language model, with or without pictures")
 
 
 def _padding_in_front(ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,6 +2,6 @@
 
 import sys
 
-from minimllm.lessons import main
+from minimllm import lessons
 
-sys.exit(main())
+sys.exit(lessons.main())

@@ -2,13 +2,13 @@
 
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
-from minimllm.data.tokenizer import Tokenizer
 from minimllm.models.clip_config import CLIPConfig, config_from_transformers, config_to_transformers, pictures_to_transformers
 from minimllm.models.resnet import ResNet, ResNetConfig
 from minimllm.models.text_encoder import TextEncoder
@@ -80,12 +80,12 @@ class CLIP(nn.Module):
             config = config_from_transformers(pretrained.read_config(folder, model_type="clip"), folder)
             return pretrained.load(cls, config, folder, WEIGHT_NAMES, dtype, device, file_shapes("image_encoder", config.image))
 
-    def save_pretrained(self, folder: str | PathLike, tokenizer: Tokenizer | None = None) -> Path:
+    def save_pretrained(self, folder: str | PathLike, tokenizer: Any = None) -> Path:
         """Write a folder that ``CLIPModel`` opens, with equal logits, and ``CLIPImageProcessor``, which prepares pictures alike.
 
         Args:
             folder: where to; a folder written so before is replaced.
-            tokenizer: the model's own, which ``AutoTokenizer`` then opens.
+            tokenizer: the model's own, of the course or of transformers, which ``AutoTokenizer`` then opens.
 
         Raises:
             ValueError: an option that transformers cannot express, by name; and what :func:`~minimllm.weights.saving.save` refuses.

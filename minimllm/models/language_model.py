@@ -10,7 +10,6 @@ import torch
 from jaxtyping import Bool, Float, Int, Num, Shaped
 from torch import Tensor, nn
 
-from minimllm.data.tokenizer import Tokenizer
 from minimllm.layers.attention import KeyValueCache, Rotary
 from minimllm.layers.blocks import DecoderBlock
 from minimllm.layers.masks import causal_mask, check_mask
@@ -246,13 +245,13 @@ class LanguageModel(nn.Module):
         return pretrained.load(cls, config_from_transformers(values), file.path, LLAMA_NAMES, dtype, tensors=tensors)
 
     def save_pretrained(
-        self, folder: str | PathLike, tokenizer: Tokenizer | None = None, max_shard_size: int | str = saving.SHARD_SIZE
+        self, folder: str | PathLike, tokenizer: Any = None, max_shard_size: int | str = saving.SHARD_SIZE
     ) -> Path:
         """Write a folder that ``LlamaForCausalLM`` opens, with equal logits.
 
         Args:
             folder: where to; a folder written so before is replaced.
-            tokenizer: the model's own, which ``AutoTokenizer`` then opens.
+            tokenizer: the model's own, of the course or of transformers, which ``AutoTokenizer`` then opens.
             max_shard_size: of a file of weights, such as ``"5GB"``, or in bytes; larger ones are divided
                 (:func:`~minimllm.weights.saving.write_weights`).
 

@@ -15,7 +15,6 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
 from minimllm.data.preprocessing import prepare_pictures
-from minimllm.data.tokenizer import Tokenizer
 from minimllm.layers.attention import Rotary
 from minimllm.layers.masks import same_picture_mask, segment_mask
 from minimllm.layers.segments import segment_positions
@@ -192,7 +191,7 @@ class UnifiedMLLM(nn.Module):
             return pretrained.load(cls, config, folder, WEIGHT_NAMES, dtype, device, shapes, partial(is_unused, config), copies)
 
     def save_pretrained(
-        self, folder: str | PathLike, tokenizer: Tokenizer | None = None, max_shard_size: int | str = saving.SHARD_SIZE
+        self, folder: str | PathLike, tokenizer: Any = None, max_shard_size: int | str = saving.SHARD_SIZE
     ) -> Path:
         """Write a folder that ``LlavaForConditionalGeneration`` opens, with equal logits, and with a tokenizer ``AutoProcessor``.
 
@@ -201,7 +200,7 @@ class UnifiedMLLM(nn.Module):
 
         Args:
             folder: where to; a folder written so before is replaced.
-            tokenizer: the model's own, which ``AutoTokenizer`` then opens.
+            tokenizer: the model's own, of the course or of transformers, which ``AutoTokenizer`` then opens.
             max_shard_size: of a file of weights, such as ``"5GB"``, or in bytes; larger ones are divided
                 (:func:`~minimllm.weights.saving.write_weights`).
 

@@ -121,6 +121,8 @@ def real(folder: str | PathLike) -> Path:
     Raises:
         ValueError: it leads to a file, or in a circle.
     """
+    if not str(folder):
+        raise ValueError("the folder's name is empty; '.' is the working folder")
     try:
         place = Path(folder).resolve()
         if place.is_symlink():

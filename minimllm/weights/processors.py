@@ -1,6 +1,7 @@
 """Reads and writes how a checkpoint wants its pictures: ``preprocessor_config.json``, or in transformers 5 ``processor_config.json``.
 
-Every option that changes the pictures is read, and one that is not implemented is a ``ValueError`` that names it, as in ``config.json``.
+Every option by which the processors of transformers change pictures is read, and one that is not implemented is a ``ValueError`` that
+names it, as in ``config.json``.
 """
 
 import math

@@ -80,6 +80,8 @@ def released(name: str, download: bool = False) -> Path:
     release = RELEASES[name]
     if (path := packaged(release)) is not None:
         return made_once(name, lambda folder: convert(path, release.sha256, folder))
+    if complete(cache_folder() / f"{name}-{CONVERTER}"):  # converted when the package was there
+        return cache_folder() / f"{name}-{CONVERTER}"
     snapshot = on_hub(name, release, download)
     warnings.warn(
         f"{name} is read from {snapshot}: the weights of {release.repository} before they were quantised, whose words differ from those "
@@ -126,21 +128,22 @@ def on_hub(name: str, release: Release, download: bool) -> Path:
         ) from error
 
 
+def complete(folder: Path) -> bool:
+    """Whether a converted folder is there: folders come whole, so its files say so."""
+    return all((folder / name).is_file() for name in ("config.json", "model.safetensors", "tokenizer.json"))
+
+
 def made_once(stem: str, fill: Callable[[Path], None]) -> Path:
     """The folder of this converter, filled if it is not yet there: by one process while others that want it wait, whole or not at all."""
     from filelock import FileLock
 
     folder = cache_folder() / f"{stem}-{CONVERTER}"
-
-    def complete() -> bool:
-        return all((folder / name).is_file() for name in ("config.json", "model.safetensors", "tokenizer.json"))
-
-    if complete():
+    if complete(folder):
         return folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.parent / f"{stem}.lock"):
-            if not complete():
+            if not complete(folder):
                 for earlier in range(1, CONVERTER):
                     shutil.rmtree(folder.with_name(f"{stem}-{earlier}"), ignore_errors=True)
                 with whole_folder(folder) as unfinished:

@@ -106,8 +106,11 @@ def save(
         if preprocessor is not None:
             write_json(unfinished / "preprocessor_config.json", preprocessor)
         if tokenizer is not None:
-            tokenizer.save(unfinished / "tokenizer.json")
-            write_json(unfinished / "tokenizer_config.json", tokenizer.transformers_config())
+            if hasattr(tokenizer, "transformers_config"):
+                tokenizer.save(unfinished / "tokenizer.json")
+                write_json(unfinished / "tokenizer_config.json", tokenizer.transformers_config())
+            else:  # one of transformers, which writes its files and its chat template itself
+                tokenizer.save_pretrained(unfinished)
             if processor is not None:
                 write_json(unfinished / "processor_config.json", processor)
         write_weights(unfinished, tensors, max_shard_size)
@@ -118,11 +121,13 @@ def check_tokenizer(tokenizer: Any, vocabulary: int, image_token_id: int | None 
     """Raise a ``ValueError`` if a model that reads ``vocabulary`` ids cannot read what this tokenizer writes; ``None`` writes nothing."""
     if tokenizer is None:
         return
-    if tokenizer.vocab_size > vocabulary:
-        raise ValueError(f"the tokenizer has {tokenizer.vocab_size} tokens, and the model reads {vocabulary}: not its own")
-    if image_token_id is not None and tokenizer.image_token_id != image_token_id:
+    size = tokenizer.vocab_size if hasattr(tokenizer, "transformers_config") else len(tokenizer)  # of transformers: added tokens count
+    if size > vocabulary:
+        raise ValueError(f"the tokenizer has {size} tokens, and the model reads {vocabulary}: not its own")
+    its_own = getattr(tokenizer, "image_token_id", image_token_id)  # a tokenizer of transformers need not say
+    if image_token_id is not None and its_own != image_token_id:
         raise ValueError(
-            f"the tokenizer's image token is {tokenizer.image_token_id}, and the model has image_token_id = {image_token_id}: not its own"
+            f"the tokenizer's image token is {its_own}, and the model has image_token_id = {image_token_id}: not its own"
         )
 
 

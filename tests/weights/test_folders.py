@@ -263,3 +263,10 @@ def test_models_are_read_where_they_count(tmp_path):
     assert load(tmp_path / "course")[0].config.classes == 4 and shipped.read_card(tmp_path / "course") == {"seed": 2}
     shipped.save(tmp_path / "course", new, None, {"seed": 3})
     assert names(tmp_path / "course") == ["card.json", "config.json", "model.safetensors"]
+
+
+def test_an_empty_name_is_no_folder(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="name is empty; '.' is the working folder"), whole_folder(""):
+        pass
+    assert list(tmp_path.iterdir()) == []

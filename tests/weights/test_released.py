@@ -278,3 +278,25 @@ def test_cache_that_cannot_be_written_names_the_variable(installed, cache):
     cache.write_text("a file in its place")
     with pytest.raises(ValueError, match="cannot be written: .*; set the environment variable MINIMLLM_CACHE"):
         released("tiny")
+
+
+def test_what_was_converted_stays_when_the_package_goes(installed, monkeypatch):
+    folder = released("tiny")
+    shutil.rmtree(installed.parent)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert released("tiny") == folder
+
+
+def test_a_released_model_is_saved_again_with_its_own_tokenizer(installed, tmp_path):
+    folder = released("tiny")
+    model, tokenizer = LanguageModel.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    again = model.save_pretrained(tmp_path / "again", tokenizer=tokenizer)
+    text = "A zebra, 12 of them <|im_end|>"
+    assert AutoTokenizer.from_pretrained(again)(text)["input_ids"] == tokenizer(text)["input_ids"]
+    assert AutoTokenizer.from_pretrained(again).chat_template == tokenizer.chat_template
+    assert torch.equal(LanguageModel.from_pretrained(again)(IDS), model(IDS))
+    tokenizer.add_tokens([f"<{number}>" for number in range(1000)])
+    with pytest.raises(ValueError, match="the model reads .*: not its own"):
+        model.save_pretrained(tmp_path / "other", tokenizer=tokenizer)
+    assert not (tmp_path / "other").exists()

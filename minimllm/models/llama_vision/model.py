@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import torch
 from einops import rearrange
@@ -10,7 +11,6 @@ from jaxtyping import Float, Int, Shaped
 from PIL import Image
 from torch import Tensor, nn
 
-from minimllm.data.tokenizer import Tokenizer
 from minimllm.layers.attention import KeyValueCache
 from minimllm.layers.blocks import GatedCrossAttentionBlock, check_reference
 from minimllm.layers.masks import segment_mask
@@ -170,7 +170,7 @@ class LlamaVision(nn.Module):
     def save_pretrained(
         self,
         folder: str | PathLike,
-        tokenizer: Tokenizer | None = None,
+        tokenizer: Any = None,
         reference: str = "transformers",
         max_shard_size: int | str = saving.SHARD_SIZE,
     ) -> Path:
@@ -180,7 +180,7 @@ class LlamaVision(nn.Module):
 
         Args:
             folder: where to; a folder written so before is replaced.
-            tokenizer: the model's own, which ``AutoTokenizer`` then opens.
+            tokenizer: the model's own, of the course or of transformers, which ``AutoTokenizer`` then opens.
             reference: whose code will read the folder; it must be the model's own. With ``transformers`` the logits there are equal. A
                 folder for ``meta`` has the form of the released weights: :meth:`from_pretrained` reads it, and transformers opens it and
                 departs from the model in the same two points as with the released weights.
