@@ -156,7 +156,9 @@ def freeze_decoder(model: LlamaVision) -> LlamaVision:
 def broken_rule() -> Iterator[None]:
     """Within, every token sees all pictures before it, not the last alone."""
 
-    def all_before(ids: Tensor, num_tiles: list[list[int]], image_token_id: int, max_tiles: int = 4) -> Bool[Tensor, "b l images tiles"]:
+    def all_before(
+        ids: Tensor, num_tiles: list[list[int]], image_token_id: int, max_tiles: int = 4, mask: Tensor | None = None
+    ) -> Bool[Tensor, "b l images tiles"]:
         pictures = max((len(row) for row in num_tiles), default=0)
         held = [[[place < count for place in range(max_tiles)] for count in [*row, *[0] * (pictures - len(row))]] for row in num_tiles]
         seen = torch.arange(pictures) < (ids == image_token_id).cumsum(dim=1)[..., None]
