@@ -24,7 +24,7 @@ def to_rgb(picture: Image.Image) -> Image.Image:
         raise ValueError("mode F has floats without a range; bring them to bytes, and give Image.fromarray(bytes)")
     if picture.mode.startswith("I"):
         picture = _eight_bits(picture)
-    elif picture.has_transparency_data:  # not by a band of that letter: LAB has one, too
+    elif ("A" in picture.getbands() and picture.mode != "LAB") or picture.info.get("transparency") is not None:  # LAB's A is a colour
         picture = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
     return picture if picture.mode == "RGB" else picture.convert("RGB")

@@ -203,6 +203,7 @@ def reference(name: str) -> Callable:
 
 def interleaved_rotation(model, patch):
     def rotate(x, rotary):
+        rotary = rotary if rotary[0].ndim == 2 else tuple(angle.unsqueeze(-3) for angle in rotary)
         cosine, sine = (angle[..., : x.shape[-1] // 2].repeat_interleave(2, dim=-1) for angle in rotary)
         turned = torch.stack([-x[..., 1::2], x[..., ::2]], dim=-1).flatten(-2)
         return x * cosine + turned * sine

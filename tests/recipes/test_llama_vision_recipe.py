@@ -10,6 +10,7 @@ from minimllm.data.world import pairs_of
 from minimllm.inference.answering import prompts
 from minimllm.lessons.recipes import load_recipe, load_results
 from minimllm.models import shipped
+from minimllm.models.llama_vision import pictures as reading
 from minimllm.training.packing import ANSWER
 
 RECIPE, RESULTS = load_recipe("llama_vision"), load_results("lesson_09")
@@ -88,7 +89,7 @@ def test_with_the_rule_broken_every_picture_before_is_seen():
     expected = torch.tensor([[0, 0], [1, 0], [1, 0], [0, 1], [0, 1]]).bool()
 
     def seen():
-        visible = RECIPE.reading.read(ids, tiles, None).visible(5, model.config)
+        visible = reading.read(ids, tiles, None).visible(5, model.config)
         return visible.view(5, 2, 4, -1)[:, :, :2].all(dim=-1).all(dim=-1), visible.view(5, 2, 4, -1)[:, :, 2:].any()
 
     visible, padding = seen()

@@ -68,6 +68,7 @@ def torchrun(folder: Path) -> list[dict]:
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--rdzv-backend=c10d", "--rdzv-endpoint=127.0.0.1:0"]
     loopback = {"GLOO_SOCKET_IFNAME": "lo"} if sys.platform == "linux" else {}
     environment = {**os.environ, **loopback, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1"}
+    environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
     run = subprocess.run(
         [*command, "--local-addr=127.0.0.1", __file__, str(folder)], env=environment, capture_output=True, text=True, timeout=120
     )
