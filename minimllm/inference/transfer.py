@@ -43,11 +43,7 @@ def class_weights(
     Raises:
         ValueError: no classes or templates, a template without a place for the name, a word that the tokenizer does not know.
     """
-    if not hasattr(model, "encode_text"):
-        raise ValueError(f"a {type(model).__name__} has no text encoder to make class weights with; expected a CLIP")
     classes, templates = ([value] if isinstance(value, str) or callable(value) else list(value) for value in (classes, templates))
-    if not all(isinstance(name, str) for name in classes):
-        raise ValueError(f"classes are names, such as 'a red star'; got {classes!r}")
     if not classes or not templates:
         raise ValueError(f"at least one class and one template are needed; got {len(classes)} classes and {len(templates)} templates")
     ids, mask = tokenizer([fill(template, name) for name in classes for template in templates])
@@ -81,6 +77,10 @@ def zero_shot(
     Raises:
         ValueError: as :func:`class_weights` and :func:`~minimllm.data.preprocessing.prepare_pictures`.
     """
+    if not hasattr(model, "encode_text"):
+        raise ValueError(f"a {type(model).__name__} has no text encoder to make class weights with; expected a CLIP")
+    if not isinstance(classes, str) and not all(isinstance(name, str) for name in classes):
+        raise ValueError(f"classes are names, such as 'a red star'; got {classes!r}")
     if batch_size < 1:
         raise ValueError(f"batch_size must be 1 or more, got {batch_size}")
     was_training = model.training
