@@ -24,7 +24,7 @@ from minimllm.models.cross_attention_config import CrossAttentionConfig
 from minimllm.models.language_model import Cache, LanguageModel
 from minimllm.models.projector import Projector, check_placeholders, splice
 from minimllm.models.text_encoder import check_ids
-from minimllm.models.visual_features import check_features, copy_encoder, visual_features
+from minimllm.models.visual_features import check_features, copy_encoder, feature_encoder, visual_features
 from minimllm.models.vit import ViT
 from minimllm.weights import saving
 
@@ -40,7 +40,8 @@ class CrossAttentionMLLM(nn.Module):
         seed: of the random weights; the global random state is neither read nor changed.
 
     Attributes:
-        vision: the :class:`~minimllm.models.vit.ViT` up to ``feature_layer``, without final norm and head.
+        vision: the :class:`~minimllm.models.vit.ViT` up to ``feature_layer``, without head, and without final norm unless
+            ``final_norm``.
         projector, language_model: the other parts that the unified design has as well.
         thumbnail: the projector of the whole picture to the one token in the text, if ``config.thumbnail``.
         cross_blocks: the gated blocks, in the order of ``config.cross_before``.
@@ -54,8 +55,7 @@ class CrossAttentionMLLM(nn.Module):
         super().__init__()
         parts, language = config.unified, config.language
         self.config, self.image_token_id, self.visual_tokens = config, config.image_token_id, parts.image_tokens
-        self.vision = ViT(parts.vision_used, seed)
-        self.vision.norm = nn.Identity()
+        self.vision = feature_encoder(parts, seed)
         with torch.random.fork_rng(devices=[]):
             torch.random.default_generator.manual_seed(seed)
             self.projector = Projector(parts)

@@ -24,8 +24,8 @@ class CrossAttentionConfig:
         thumbnail: a hybrid of both designs: the token that stands for a picture in the text is the whole picture in one token, through a
             projector of its own. (NVLM-H, Dai et al. 2024, has the tokens of a small version of the picture there.)
 
-        feature_layer, keep_class_token, projector, image_mean, image_std, preparation, projector_dim, merge, normalise_features,
-        projector_positions, token_scale: as in :class:`~minimllm.models.unified_config.UnifiedConfig`.
+        feature_layer, final_norm, keep_class_token, projector, projector_bias, image_mean, image_std, preparation, projector_dim, merge,
+        normalise_features, projector_positions, token_scale: as in :class:`~minimllm.models.unified_config.UnifiedConfig`.
 
     Raises:
         ValueError: for a value outside its range, or options that exclude each other.
@@ -41,8 +41,10 @@ class CrossAttentionConfig:
     thumbnail: bool = False
 
     feature_layer: int = -2
+    final_norm: bool = False
     keep_class_token: bool = False
     projector: str = "mlp"
+    projector_bias: bool = True
     image_mean: tuple[float, ...] = MEAN
     image_std: tuple[float, ...] = STD
     preparation: Preparation = Preparation()

@@ -18,9 +18,9 @@ class Projector(nn.Module):
         super().__init__()
         tokens, dim = config.image_tokens, config.language.dim
         inner = config.projector_dim or dim
-        two = config.projector == "mlp"
-        self.up = nn.Linear(config.feature_dim, inner) if two else None
-        self.down = nn.Linear(inner if two else config.feature_dim, dim)
+        two, bias = config.projector == "mlp", config.projector_bias
+        self.up = nn.Linear(config.feature_dim, inner, bias) if two else None
+        self.down = nn.Linear(inner if two else config.feature_dim, dim, bias)
         inside, after = (config.projector_positions in (name, "both") for name in ("inside", "after"))
         # They must be of the size of what they are added to, or the model hardly notices where in the picture a token comes from.
         self.inner_positions = nn.Parameter(torch.empty(tokens, inner).normal_(std=0.7)) if inside else None

@@ -24,7 +24,7 @@ from minimllm.models.language_model_config import generation_to_transformers
 from minimllm.models.projector import Projector, check_placeholders, splice
 from minimllm.models.text_encoder import check_ids
 from minimllm.models.unified_config import UnifiedConfig, config_from_transformers, config_to_transformers, processor_to_transformers
-from minimllm.models.visual_features import check_features, copy_encoder, visual_features
+from minimllm.models.visual_features import check_features, copy_encoder, feature_encoder, visual_features
 from minimllm.models.vit import ViT
 from minimllm.weights import pretrained, saving
 
@@ -37,7 +37,8 @@ class UnifiedMLLM(nn.Module):
         seed: of the random weights; the global random state is neither read nor changed.
 
     Attributes:
-        vision: the :class:`~minimllm.models.vit.ViT` up to ``feature_layer``, without final norm and head.
+        vision: the :class:`~minimllm.models.vit.ViT` up to ``feature_layer``, without head, and without final norm unless
+            ``final_norm``.
         projector, language_model: the other two parts. What should not learn is frozen with ``model.vision.requires_grad_(False)``; no
             gradients are then computed there.
     """
@@ -45,8 +46,7 @@ class UnifiedMLLM(nn.Module):
     def __init__(self, config: UnifiedConfig, seed: int = 0):
         super().__init__()
         self.config, self.image_token_id, self.image_tokens = config, config.image_token_id, config.image_tokens
-        self.vision = ViT(config.vision_used, seed)
-        self.vision.norm = nn.Identity()
+        self.vision = feature_encoder(config, seed)
         with torch.random.fork_rng(devices=[]):
             torch.random.default_generator.manual_seed(seed)
             self.projector = Projector(config)

@@ -23,12 +23,15 @@ class UnifiedConfig:
         image_token_id: the id of the placeholder that a visual token replaces; it need not be in the decoder's vocabulary.
         feature_layer: which output of the encoder is used, counted as transformers does: ``k`` is that after ``k`` blocks, negative from
             the end. LLaVA takes -2, which leaves out the last block: in CLIP that block works for the class token alone.
+        final_norm: whether the encoder's norm behind its last block is applied (SmolVLM; LLaVA leaves it out); needs ``feature_layer=-1``.
         keep_class_token: whether the class token comes along as a first visual token (``"full"`` in transformers).
-        projector: ``linear`` (LLaVA) or ``mlp``, two layers with GELU between (LLaVA-1.5).
+        projector: ``linear`` (LLaVA, SmolVLM) or ``mlp``, two layers with GELU between (LLaVA-1.5).
+        projector_bias: whether the layers of the projector have biases; SmolVLM's has none.
         image_mean, image_std, preparation: how pictures are made ready, as in :class:`~minimllm.models.clip_config.CLIPConfig`.
 
         projector_dim: width between the two layers of the projector; ``None``: the decoder's.
-        merge: that many by that many neighbouring patches become one visual token, their features one after another (Qwen2-VL and others).
+        merge: that many by that many neighbouring patches become one visual token, their features one after another, row by row (Qwen2-VL
+            and others; SmolVLM, where it is called pixel shuffle).
         normalise_features: an RMS norm without weights on what the encoder gives, patch by patch.
         projector_positions: a learned vector for every place of the picture, added ``inside`` the projector (before GELU), ``after`` it,
             or ``both``.
@@ -45,8 +48,10 @@ class UnifiedConfig:
     language: LanguageModelConfig
     image_token_id: int
     feature_layer: int = -2
+    final_norm: bool = False
     keep_class_token: bool = False
     projector: str = "mlp"
+    projector_bias: bool = True
     image_mean: tuple[float, ...] = MEAN
     image_std: tuple[float, ...] = STD
     preparation: Preparation = Preparation()
@@ -65,6 +70,8 @@ class UnifiedConfig:
                 f"feature_layer {self.feature_layer} is not the output of one of the {self.vision.layers} blocks: "
                 f"choose 1 to {self.vision.layers}, or -{self.vision.layers} to -1"
             )
+        if self.final_norm and self.blocks_used != self.vision.layers:
+            raise ValueError(f"final_norm stands behind the last block: use feature_layer=-1 with it, got {self.feature_layer}")
         if self.projector not in ("linear", "mlp"):
             raise ValueError(f"projector must be 'linear' or 'mlp', got {self.projector!r}")
         if self.projector_positions not in (None, "inside", "after", "both"):
@@ -145,7 +152,6 @@ def config_from_transformers(values: dict[str, Any], folder: PathLike | None = N
             )
         parts[name] = part
     pretrained.option(values, "projector_hidden_act", "gelu", allowed=("gelu",))
-    pretrained.option(values, "multimodal_projector_bias", True, allowed=(True,))
     layer = values.get("vision_feature_layer", -2)
     if isinstance(layer, list) and len(layer) == 1:
         layer = layer[0]
@@ -166,6 +172,7 @@ def config_from_transformers(values: dict[str, Any], folder: PathLike | None = N
             image_token_id=pretrained.option(values, name, 32_000, kind=int),
             feature_layer=layer,
             keep_class_token=strategy == "full",
+            projector_bias=pretrained.option(values, "multimodal_projector_bias", True, kind=bool),
             image_mean=images.image_mean,
             image_std=images.image_std,
             preparation=images.preparation,
@@ -179,7 +186,7 @@ def config_to_transformers(config: UnifiedConfig) -> dict[str, Any]:
     """
     llava, text = "LlavaForConditionalGeneration", config.language
     saving.only(config, llava, projector="mlp", merge=1, normalise_features=False, projector_positions=None, token_scale=None)
-    saving.only(config, llava, projector_dim=(None, text.dim), shared_position=False, image_prefix=False)
+    saving.only(config, llava, projector_dim=(None, text.dim), shared_position=False, image_prefix=False, final_norm=False)
     if not 0 <= config.image_token_id < text.vocab_size:
         raise ValueError(
             f"the model has image_token_id = {config.image_token_id}, and {llava} of transformers looks it up in the embedding before a "
@@ -195,7 +202,7 @@ def config_to_transformers(config: UnifiedConfig) -> dict[str, Any]:
         "vision_feature_layer": -1,
         "vision_feature_select_strategy": "full" if config.keep_class_token else "default",
         "projector_hidden_act": "gelu",
-        "multimodal_projector_bias": True,
+        "multimodal_projector_bias": config.projector_bias,
         "tie_word_embeddings": text.tied,
         "pad_token_id": text.pad_token_id,
     }

@@ -4,10 +4,18 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from minimllm.models.unified_config import UnifiedConfig
 from minimllm.models.vit import ViT
+
+
+def feature_encoder(config: UnifiedConfig, seed: int) -> ViT:
+    """The image encoder up to ``feature_layer``: without its head, and without its norm unless ``final_norm``."""
+    vision = ViT(config.vision_used, seed)
+    if not config.final_norm:
+        vision.norm = nn.Identity()
+    return vision
 
 
 def visual_features(

@@ -60,10 +60,13 @@ class ViT(nn.Module):
                 f"this model was made for images of {self.config.size[0]} x {self.config.size[1]} pixels and got {height} x {width}; "
                 "resize them, or stretch the learned positions with interpolate=True"
             )
+        grid = rows, columns = height // self.config.patch_size, width // self.config.patch_size
+        if self.config.drop_margin:
+            images = images[:, :, : rows * self.config.patch_size, : columns * self.config.patch_size]
         x = self.patches(images)
         if self.config.class_token:
             x = torch.cat([self.class_token.expand(len(x), 1, -1), x], dim=1)
-        x = self.pre_norm(self.positions(x, grid=(height // self.config.patch_size, width // self.config.patch_size)))
+        x = self.pre_norm(self.positions(x, grid=grid))
         for block in self.blocks[:-1]:
             x = block(x)
         return self.norm(self.blocks[-1](x, keep=keep))

@@ -26,6 +26,8 @@ class ViTConfig:
         patch_bias: bias of the patch embedding; CLIP has none.
         pre_norm: a layer norm before the first block, as in CLIP.
         class_token: a token in front of the patches that stands for the whole image; SigLIP, and so SmolVLM, has none.
+        drop_margin: whether the patches need not divide the image: what is left over at the right and below is not read, as of SigLIP's
+            384 pixels in patches of 14.
         position_std: standard deviation of the positions and the class token at the start.
         class_names: what the classes are called, in their order; ``None``: nothing in particular.
         image_mean, image_std: by which images in [0, 1] are normalised, per channel; ``None``: not known, and 0.5 where pictures are
@@ -47,6 +49,7 @@ class ViTConfig:
     patch_bias: bool = True
     pre_norm: bool = False
     class_token: bool = True
+    drop_margin: bool = False
     position_std: float = 0.5
     class_names: tuple[str, ...] | None = None
     image_mean: tuple[float, ...] | None = field(default=None, repr=False)
@@ -57,7 +60,8 @@ class ViTConfig:
         check_patch_size(self.patch_size)
         if len(self.size) != 2:
             raise ValueError(f"image_size must be a side or (height, width), got {self.image_size}")
-        check_divides(*self.size, self.patch_size)
+        if not self.drop_margin or min(self.size) < self.patch_size:
+            check_divides(*self.size, self.patch_size)
         for name in ("channels", "dim", "layers", "heads", "mlp_dim"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be 1 or more, got {getattr(self, name)}")

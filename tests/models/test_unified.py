@@ -10,7 +10,19 @@ from safetensors.torch import load_file, save_file
 from support import largest_difference, randomise, unchecked
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 
-from minimllm import CLIP, CLIPConfig, LanguageModelConfig, UnifiedConfig, UnifiedMLLM, generate, load
+from minimllm import (
+    CLIP,
+    CLIPConfig,
+    CrossAttentionConfig,
+    CrossAttentionMLLM,
+    LanguageModelConfig,
+    UnifiedConfig,
+    UnifiedMLLM,
+    ViT,
+    ViTConfig,
+    generate,
+    load,
+)
 from minimllm.models.shipped import save
 from minimllm.models.unified import WEIGHT_NAMES
 from minimllm.models.unified_config import config_from_transformers
@@ -93,6 +105,7 @@ OPTIONS = {
     "an early layer": (16, dict(vision_feature_layer=1)),
     "a list of one layer": (16, dict(vision_feature_layer=[-2])),
     "a tied head": (16, dict(text=dict(tie_word_embeddings=True))),
+    "a projector without biases": (16, dict(multimodal_projector_bias=False)),
     "gelu in the encoder": (16, dict(vision=dict(hidden_act="gelu"))),
     "scaled rotary positions": (
         16,
@@ -192,6 +205,9 @@ DEPARTURES = {
     "plain": {},
     "linear": dict(projector="linear"),
     "merge": dict(merge=2),
+    "final norm": dict(feature_layer=-1, final_norm=True),
+    "linear without a bias": dict(projector="linear", projector_bias=False),
+    "two layers without biases": dict(projector_bias=False),
     "wider projector": dict(projector_dim=40),
     "normalised features": dict(normalise_features=True),
     "positions inside": dict(projector_positions="inside"),
@@ -282,6 +298,49 @@ def test_an_encoder_without_a_class_token_gives_all_of_its_patches():
     assert model.config.image_tokens == 16 and torch.equal(model.features(images), model.vision.encode(images))
     with pytest.raises(ValueError, match="no class token that could be kept"):
         replace(model.config, keep_class_token=True)
+
+
+@pytest.mark.parametrize("merge,tokens", [(8, 1), (4, 4)])
+def test_the_parts_of_smolvlm_are_options(merge, tokens):
+    vision = ViTConfig(64, 8, dim=24, layers=6, heads=2, mlp_dim=32, classes=0, class_token=False, activation="gelu_pytorch_tanh")
+    options = dict(feature_layer=-1, final_norm=True, projector="linear", projector_bias=False, merge=merge)
+    encoder = randomise(ViT(vision), seed=4)
+    for model in (
+        randomise(UnifiedMLLM(UnifiedConfig(vision, LANGUAGE, IMAGE, **options))),
+        randomise(CrossAttentionMLLM(CrossAttentionConfig(vision, LANGUAGE, IMAGE, (1,), **options))),
+    ):
+        model.copy_encoder(encoder)
+        images = torch.randn(2, 3, 64, 64)
+        after_norm = encoder.norm(encoder.blocks[5](hooked(encoder.blocks[4], encoder, images)))
+        assert torch.equal(encoder.encode(images), after_norm)
+        expected = after_norm.view(2, 8 // merge, merge, 8 // merge, merge, 24).transpose(2, 3).reshape(2, tokens, -1)
+        assert torch.equal(model.features(images), expected)
+        (weight,) = model.projector.parameters()
+        assert weight.shape == (24, 24 * merge**2) and largest_difference(model.encode(images), expected @ weight.T) < 1e-4
+
+
+def hooked(block, model, images):
+    """The output of a block of an encoder."""
+    kept = []
+    handle = block.register_forward_hook(lambda module, inputs, output: kept.append(output))
+    model.encode(images)
+    handle.remove()
+    return kept[0]
+
+
+def test_what_patches_leave_over_at_the_margin_is_not_read():
+    vision = ViTConfig((13, 18), 4, dim=16, layers=2, heads=2, mlp_dim=24, classes=0, class_token=False, drop_margin=True)
+    model = randomise(ViT(vision))
+    images = torch.randn(1, 3, 13, 18)
+    changed = images.clone()
+    changed[:, :, 12:], changed[..., 16:] = 0, 7
+    whole = randomise(ViT(replace(vision, image_size=(12, 16), drop_margin=False)))
+    assert vision.grid == (3, 4) and torch.equal(model.encode(images), model.encode(changed))
+    assert torch.equal(model.encode(images), whole.encode(images[:, :, :12, :16]))
+    with pytest.raises(ValueError, match="13 x 18 pixels cannot be cut into patches of 4 x 4"):
+        replace(vision, drop_margin=False)
+    with pytest.raises(ValueError, match="3 x 18 pixels cannot be cut"):
+        replace(vision, image_size=(3, 18))
 
 
 def test_with_a_shared_position_the_order_of_visual_tokens_does_not_matter_to_the_words():
@@ -406,6 +465,7 @@ def test_bad_texts_and_images_are_refused(pair):
         (dict(feature_layer=-4), "feature_layer -4"),
         (dict(feature_layer=4), "feature_layer 4"),
         (dict(projector="three layers"), "'three layers'"),
+        (dict(final_norm=True), "feature_layer=-1 with it, got -2"),
         (dict(projector_positions="before"), "'before'"),
         (dict(projector="linear", projector_positions="inside"), "no inside"),
         (dict(merge=3), "grid of 4 x 4 patches, got 3"),
@@ -461,7 +521,7 @@ def edit(folder, **values):
     [
         (dict(vision_feature_layer=[-2, -1]), r"vision_feature_layer = \[-2, -1\]"),
         (dict(projector_hidden_act="relu"), "projector_hidden_act = 'relu'"),
-        (dict(multimodal_projector_bias=False), "multimodal_projector_bias = False"),
+        (dict(multimodal_projector_bias=1), "multimodal_projector_bias = 1"),
         (dict(vision_feature_select_strategy="cls"), "vision_feature_select_strategy = 'cls'"),
         (dict(vision_config__model_type="siglip_vision_model"), "vision_config of model_type 'siglip_vision_model'"),
         (dict(text_config__model_type="mistral"), "text_config of model_type 'mistral'"),
