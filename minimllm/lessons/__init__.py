@@ -18,8 +18,8 @@ The card is a lesson's first cell, Markdown of this form; :func:`card` writes it
 Title, claim and time of all cards make the table between ``<!-- lessons -->`` and ``<!-- /lessons -->`` in ``README.md``.
 
 A stored time is replaced only when the new one differs by more than 30% and two seconds, since times differ a little on every run. For
-the same reason a cell's stored outputs are kept when the new ones differ in nothing but times ("31.4 s", "120 images/s"). A picture drawn from
-measured times would differ on every run: let lessons draw those from a results file.
+the same reason a cell's stored outputs are kept when the new ones differ in nothing but times ("31.4 s", "120 images/s"). A picture drawn
+from measured times would differ on every run: let lessons draw those from a results file.
 """
 
 import argparse

@@ -203,7 +203,10 @@ def test_outputs_that_differ_in_more_than_time_are_replaced():
 
 @pytest.mark.parametrize(
     ("stored", "measured", "kept"),
-    [(None, 12.4, 12), (None, 0.2, 1), (20, 25.9, 20), (20, 26.1, 26), (20, 14.1, 20), (20, 13.9, 14), (3, 4.7, 3), (3, 1.1, 3), (3, 5.1, 5), (6, 8.1, 8)],
+    [
+        *[(None, 12.4, 12), (None, 0.2, 1), (20, 25.9, 20), (20, 26.1, 26), (20, 14.1, 20), (20, 13.9, 14)],
+        *[(3, 4.7, 3), (3, 1.1, 3), (3, 5.1, 5), (6, 8.1, 8)],
+    ],
 )
 def test_stored_time_stays_until_it_is_wrong_by_more_than_30_percent_and_two_seconds(stored, measured, kept):
     assert lessons.kept_seconds(stored, measured) == kept
