@@ -31,7 +31,7 @@ lab: .venv/.installed ## open the course in JupyterLab, at lesson 01 (more optio
 	  --LabApp.default_url=/lab/tree/notebooks/01_patches.ipynb "$$@" $(LAB_OPTIONS)
 
 test: .venv/.installed-test ## everything: unit, parity and browser tests, and every lesson executed and compared
-	@$(RUN) -m pytest $(PYTEST_OPTIONS)
+	@$(RUN) -m pytest -n 2 --dist loadfile $(PYTEST_OPTIONS)
 
 soak: .venv/.installed-test ## all malformed pictures and weights, all savings and trainings that are killed; make test has a sample of them
 	@$(RUN) tests/soak
