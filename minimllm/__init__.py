@@ -30,6 +30,7 @@ _FLOORS: dict[str, dict[str, str]] = {
         "digits": "DIGIT_WORDS digits",
         "photos": "photo",
         "preprocessing": "Preparation normalise prepare_pictures preprocess",
+        "splitting": "SplitPicture picture_text split_grid split_pictures",
         "tokenizer": "Tokenizer",
     },
     "weights": {

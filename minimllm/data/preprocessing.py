@@ -10,7 +10,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from minimllm.data.pictures import as_pictures, check_area, decode
+from minimllm.data.pictures import as_picture, as_pictures, check_area, decode
 from minimllm.data.resizing import BICUBIC, BILINEAR, RESAMPLING, resized_part
 
 BYTE = 1 / 255  # by which a byte becomes a number in [0, 1]
@@ -30,6 +30,9 @@ class Preparation:
         resample: the filter by Pillow's number (2 bilinear, 3 bicubic ...).
         rescale_factor: by which bytes are multiplied before they are normalised (``do_rescale``).
         convert_rgb: whether a picture of another mode becomes RGB; else it is refused (``do_convert_rgb``).
+        longest_edge: for a model that sees cut pictures, as :func:`~minimllm.data.splitting.split_pictures` makes them: the longer side
+            before they are cut. Of the other options ``resample``, ``rescale_factor`` and ``convert_rgb`` then count. ``None``: whole ones.
+        split: whether such a model's pictures are really cut (``do_image_splitting``).
     """
 
     resize: bool = True
@@ -39,12 +42,16 @@ class Preparation:
     resample: int = BICUBIC
     rescale_factor: float = BYTE
     convert_rgb: bool = True
+    longest_edge: int | None = None
+    split: bool = True
 
     def __post_init__(self):
         if self.resample not in RESAMPLING:
             raise ValueError(f"resample must be one of Pillow's filters, {RESAMPLING[0]} to {RESAMPLING[-1]}; got {self.resample!r}")
         if not self.rescale_factor > 0:
             raise ValueError(f"rescale_factor must be above 0, got {self.rescale_factor}")
+        if self.longest_edge is not None:
+            check_tile_size(self.longest_edge, "longest_edge")
 
     def resized(self, height: int, width: int, model: tuple[int, int]) -> tuple[int, int]:
         """To what size a picture of ``height`` x ``width`` pixels is resized, for a model of images of the size ``model``."""
@@ -119,8 +126,14 @@ def prepare_pictures(
             :func:`preprocess`.
     """
     config = model.config
-    if hasattr(model, "prepare_tiles") or not hasattr(config, "preparation"):
-        use = "cuts pictures into tiles: model.prepare_tiles([[picture], ...])" if hasattr(model, "prepare_tiles") else "sees no pictures"
+    use = None
+    if hasattr(model, "prepare_tiles"):
+        use = "cuts pictures into tiles: model.prepare_tiles([[picture], ...])"
+    elif not hasattr(config, "preparation"):
+        use = "sees no pictures"
+    elif config.preparation.longest_edge is not None:
+        use = "of this checkpoint cuts pictures into sub-pictures: model.split_pictures([picture, ...])"
+    if use is not None:
         raise ValueError(f"a {type(model).__name__} {use}")
     encoder = getattr(config, "image", None) or getattr(config, "vision", None) or config
     mean, std = (given or (0.5,) * encoder.channels for given in (config.image_mean, config.image_std))
@@ -198,6 +211,11 @@ def _square(image: Any, name: str, mean: Sequence[float]) -> Any:
     return square
 
 
+def as_pillow(images: Any) -> list[Image.Image]:
+    """Pictures as Pillow's, for what cuts pictures; floats in [0, 1] of three channels are rounded to bytes."""
+    return [as_picture(check_range(image[None], channels=3)[0]) if isinstance(image, Tensor) else image for image in as_pictures(images)]
+
+
 def check_range(images: Tensor, channels: int) -> Tensor:
     """Raise a ``ValueError`` unless these are float images in [0, 1] with this many channels."""
     if images.ndim != 4 or 0 in images.shape or not images.is_floating_point():
@@ -209,3 +227,19 @@ def check_range(images: Tensor, channels: int) -> Tensor:
         lowest, highest = images.aminmax()
         raise ValueError(f"expected images in [0, 1], not yet normalised; these reach from {lowest:g} to {highest:g}")
     return images
+
+
+def check_tile_size(tile_size: int, name: str = "tile_size") -> None:
+    if not isinstance(tile_size, int) or isinstance(tile_size, bool) or tile_size < 1:
+        raise ValueError(f"{name} must be a whole number of pixels, 1 or more; got {tile_size!r}")
+
+
+def channel_values(mean: Sequence[float], std: Sequence[float]) -> tuple[Tensor, Tensor]:
+    try:
+        values = [torch.tensor([float(each) for each in given]).view(3, 1, 1) for given in (mean, std)]
+        fits = bool(torch.cat(values).isfinite().all()) and bool((values[1] > 0).all())
+    except (TypeError, ValueError, RuntimeError):  # a single number, a text, another number of channels
+        fits = False
+    if not fits:
+        raise ValueError(f"mean and std need one number for each of 3 channels, std above 0; got {mean!r} and {std!r}")
+    return values[0], values[1]

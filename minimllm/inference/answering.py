@@ -8,8 +8,8 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
 
-from minimllm.data.pictures import as_picture, as_pictures
-from minimllm.data.preprocessing import check_range
+from minimllm.data.pictures import as_pictures
+from minimllm.data.preprocessing import as_pillow
 from minimllm.data.tokenizer import Tokenizer
 from minimllm.inference.generation import check_language_model, end_tokens, generate
 
@@ -109,6 +109,6 @@ def picture_inputs(model: nn.Module, images: Any, one_row: bool = False) -> dict
     """
     if hasattr(model, "picture_inputs"):
         return model.picture_inputs(images)
-    images = [as_picture(check_range(image[None], channels=3)[0]) if isinstance(image, Tensor) else image for image in images]
-    rows = [list(images)] if one_row else [[picture] for picture in images]
+    images = as_pillow(images)
+    rows = [images] if one_row else [[picture] for picture in images]
     return {"tiles": model.prepare_tiles(rows).to(next(model.parameters()).device)}

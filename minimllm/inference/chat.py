@@ -123,10 +123,10 @@ def written_out(model: nn.Module, tokenizer: Any, messages: list[dict[str, Any]]
 def model_pictures(model: nn.Module, token: str, images: Any) -> tuple[list[str], dict[str, Any]]:
     """What stands in a text for each picture, and all of them as the ``forward`` of the model takes them, for one row.
 
-    A model whose pictures differ in this says so itself, by a method ``chat_pictures(images)`` that returns both.
+    A model whose pictures may differ in this says so itself, by a method ``chat_pictures(images, token)`` that returns both.
     """
     if hasattr(model, "chat_pictures"):
-        return model.chat_pictures(images)
+        return model.chat_pictures(images, token)
     return [token * getattr(model, "image_tokens", 1)] * len(images), picture_inputs(model, images, one_row=True)
 
 

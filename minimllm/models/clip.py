@@ -77,7 +77,7 @@ class CLIP(nn.Module):
                 tensor, a damaged file; the message names it.
         """
         with pretrained.opened(folder) as folder:
-            config = config_from_transformers(pretrained.read_config(folder, model_type="clip"), folder)
+            config = config_from_transformers(pretrained.read_config(folder, "clip"), folder)
             return pretrained.load(cls, config, folder, WEIGHT_NAMES, dtype, device, file_shapes("image_encoder", config.image))
 
     def save_pretrained(self, folder: str | PathLike, tokenizer: Any = None) -> Path:

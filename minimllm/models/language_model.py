@@ -222,7 +222,7 @@ class LanguageModel(nn.Module):
                 tensor, a damaged file; the message names it.
         """
         with pretrained.opened(folder) as folder:
-            config = config_from_transformers(pretrained.read_config(folder, model_type="llama"))
+            config = config_from_transformers(pretrained.read_config(folder, "llama"))
             config = with_generation_config(config, folder)
             return pretrained.load(
                 cls, config, folder, LLAMA_NAMES, dtype, device, copies={"lm_head.weight": "tokens.weight"} if config.tied else None

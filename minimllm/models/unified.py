@@ -1,9 +1,9 @@
 """The unified embedding decoder (LLaVA, Liu et al. 2023): a picture becomes tokens that stand in the sentence like words.
 
-Numerically equal to ``LlavaForConditionalGeneration`` of transformers with a CLIP vision tower and a Llama decoder.
+Numerically equal to ``LlavaForConditionalGeneration`` of transformers with a CLIP vision tower and a Llama decoder; with other options to
+SmolVLM and Idefics3 (:mod:`minimllm.models.smolvlm`).
 """
 
-import re
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -14,16 +14,17 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
-from minimllm.data.preprocessing import prepare_pictures
+from minimllm.data.preprocessing import as_pillow, prepare_pictures
+from minimllm.data.splitting import SplitPicture, picture_text, split_pictures
 from minimllm.layers.attention import Rotary
 from minimllm.layers.masks import same_picture_mask, segment_mask
 from minimllm.layers.segments import segment_positions
-from minimllm.models import clip, clip_config, language_model
+from minimllm.models import clip, llava, smolvlm
 from minimllm.models.language_model import Cache, LanguageModel
 from minimllm.models.language_model_config import generation_to_transformers
 from minimllm.models.projector import Projector, check_placeholders, splice
 from minimllm.models.text_encoder import check_ids
-from minimllm.models.unified_config import UnifiedConfig, config_from_transformers, config_to_transformers, processor_to_transformers
+from minimllm.models.unified_config import UnifiedConfig
 from minimllm.models.visual_features import check_features, copy_encoder, feature_encoder, visual_features
 from minimllm.models.vit import ViT
 from minimllm.weights import pretrained, saving
@@ -164,14 +165,39 @@ class UnifiedMLLM(nn.Module):
         return decoder.logits(x[:, -1:] if only_last and places is None else x)
 
     def picture_inputs(self, images: Any) -> dict[str, Tensor]:
-        """Pictures as the model takes them, from floats in [0, 1] of any size or Pillow pictures: ``model(ids, **picture_inputs)``."""
-        return {"images": prepare_pictures(self, images).to(self.language_model.tokens.weight)}
+        """Pictures as the model takes them, whole, from floats in [0, 1] or Pillow pictures: for ``model(ids, **picture_inputs)``."""
+        if self.config.preparation.longest_edge is None:
+            prepared = prepare_pictures(self, images)
+        else:
+            prepared = torch.cat([picture.images for picture in self.split_pictures(images, split=False)])
+        return {"images": prepared.to(self.language_model.tokens.weight)}
+
+    def split_pictures(self, images: Any, split: bool | None = None) -> list[SplitPicture]:
+        """Pictures cut and normalised as the checkpoint asks for (SmolVLM): :func:`~minimllm.data.splitting.split_pictures`.
+
+        Raises:
+            ValueError: a model that sees whole pictures; and as there.
+        """
+        config, how, (height, width) = self.config, self.config.preparation, self.config.vision.size
+        if how.longest_edge is None or height != width:
+            raise ValueError("this checkpoint does not cut pictures; prepare_pictures prepares them whole")
+        images, split = as_pillow(images), how.split if split is None else split
+        return split_pictures(images, height, how.longest_edge, split, config.image_mean, config.image_std, preparation=how)
+
+    def chat_pictures(self, images: Any, token: str) -> tuple[list[str], dict[str, Tensor]]:
+        """What stands for each picture in a text, in which ``token`` is the image token, and all of them as :meth:`forward` takes them."""
+        if self.config.preparation.longest_edge is None:
+            return [token * self.image_tokens] * len(images), self.picture_inputs(images)
+        pictures = self.split_pictures(images)
+        inputs = torch.cat([picture.images for picture in pictures]).to(self.language_model.tokens.weight)
+        return [picture_text(picture.rows, picture.columns, self.image_tokens) for picture in pictures], {"images": inputs}
 
     @classmethod
     def from_pretrained(
         cls, folder: str | PathLike, dtype: torch.dtype | None = None, device: torch.device | str | None = None
     ) -> "UnifiedMLLM":
-        """Load a folder (or hub name) written by ``LlavaForConditionalGeneration.save_pretrained``.
+        """Load a folder (or hub name) written by ``save_pretrained`` of ``LlavaForConditionalGeneration``,
+        ``SmolVLMForConditionalGeneration`` or ``Idefics3ForConditionalGeneration``.
 
         Args:
             folder: the folder, with ``config.json`` and safetensors, or the name of a repository on the Hugging Face hub.
@@ -183,20 +209,22 @@ class UnifiedMLLM(nn.Module):
                 tensor, a damaged file; the message names it.
         """
         with pretrained.opened(folder) as folder:
-            values = pretrained.read_config(folder, model_type="llava")
-            config = config_from_transformers(values, folder)
-            shapes = clip.file_shapes("vision", config.vision)
-            heads = ("lm_head.weight", "language_model.lm_head.weight") if config.language.tied else ()
-            copies = dict.fromkeys(heads, "language_model.tokens.weight")
-            return pretrained.load(cls, config, folder, WEIGHT_NAMES, dtype, device, shapes, partial(is_unused, config), copies)
+            values = pretrained.read_config(folder, *llava.MODEL_TYPES, *smolvlm.MODEL_TYPES)
+            form = smolvlm if values["model_type"] in smolvlm.MODEL_TYPES else llava
+            config = form.config_from_transformers(values, folder)
+            heads = form.WEIGHT_NAMES["language_model.head"] if config.language.tied else ()
+            copies = {f"{head}.weight": "language_model.tokens.weight" for head in heads}
+            shapes, unused = clip.file_shapes("vision", config.vision), partial(form.is_unused, config)
+            return pretrained.load(cls, config, folder, form.WEIGHT_NAMES, dtype, device, shapes, unused, copies)
 
     def save_pretrained(
         self, folder: str | PathLike, tokenizer: Any = None, max_shard_size: int | str = saving.SHARD_SIZE
     ) -> Path:
-        """Write a folder that ``LlavaForConditionalGeneration`` opens, with equal logits, and with a tokenizer ``AutoProcessor``.
+        """Write a folder that ``LlavaForConditionalGeneration`` opens, with equal logits, and with a tokenizer ``AutoProcessor``; or, where
+        the image encoder has no class token, ``SmolVLMForConditionalGeneration``.
 
-        The file's image encoder ends at ``feature_layer``, whose output is then its last; the norm behind it, which transformers expects
-        and nothing reads, is written as it would start.
+        The image encoder of a LLaVA's file ends at ``feature_layer``, whose output is then its last; the norm behind it, which transformers
+        expects and nothing reads, is written as it would start.
 
         Args:
             folder: where to; a folder written so before is replaced.
@@ -205,38 +233,13 @@ class UnifiedMLLM(nn.Module):
                 (:func:`~minimllm.weights.saving.write_weights`).
 
         Raises:
-            ValueError: a departure from LLaVA or another option that transformers cannot express, by name; and what
+            ValueError: an option that transformers cannot express in such a folder, by name; and what
                 :func:`~minimllm.weights.saving.save` refuses.
         """
-        values, image, like = config_to_transformers(self.config), self.config.vision, self.vision.class_token
-        saving.check_tokenizer(tokenizer, self.config.language.vocab_size, self.config.image_token_id)
-        behind = "vision_tower.vision_model.post_layernorm"
-        added = {f"{behind}.weight": torch.ones_like(like), f"{behind}.bias": torch.zeros_like(like)}
-        pictures = clip_config.pictures_to_transformers(self.config, image)
-        shapes, processor = clip.file_shapes("vision", image), processor_to_transformers(self.config)
-        more = dict(shapes=shapes, added=added, preprocessor=pictures, processor=processor, tokenizer=tokenizer)
-        more |= dict(generation=generation_to_transformers(self.config.language))
-        return saving.save(folder, self, values, WEIGHT_NAMES, **more, max_shard_size=max_shard_size)
-
-
-def is_unused(config: UnifiedConfig, name: str) -> bool:
-    """Whether a tensor of a file belongs to the image encoder behind ``feature_layer``, which is never computed."""
-    found = re.fullmatch(r"(model\.)?vision_tower\.(vision_model\.)?(post_layernorm|encoder\.layers\.(?P<layer>\d{1,6}))\..*", name)
-    return found is not None and (found["layer"] is None or config.blocks_used <= int(found["layer"]) < config.vision.layers)
-
-
-_VISION = ("vision_tower.vision_model", "model.vision_tower", "model.vision_tower.vision_model", "vision_tower")
-
-# Ours on the left; on the right the names in the files, then those in memory, which transformers 5 also accepts in a file.
-WEIGHT_NAMES: pretrained.WeightNames = {
-    **{
-        name.replace("image_encoder", "vision"): tuple(theirs[0].replace("vision_model", prefix, 1) for prefix in _VISION)
-        for name, theirs in clip.WEIGHT_NAMES.items()
-        if name.startswith("image_encoder.")
-    },
-    "projector.up": ("multi_modal_projector.linear_1", "model.multi_modal_projector.linear_1"),
-    "projector.down": ("multi_modal_projector.linear_2", "model.multi_modal_projector.linear_2"),
-    **language_model.decoder_names(
-        "language_model.", "language_model.model.", "model.language_model.", head=("language_model.lm_head", "lm_head")
-    ),
-}
+        config, form = self.config, llava if self.config.vision.class_token else smolvlm
+        values = form.config_to_transformers(config)
+        saving.check_tokenizer(tokenizer, config.language.vocab_size, config.image_token_id)
+        pictures = dict(preprocessor=form.pictures_to_transformers(config), processor=form.processor_to_transformers(config))
+        more = dict(shapes=clip.file_shapes("vision", config.vision), added=form.unread(self.vision), **pictures)
+        more |= dict(generation=generation_to_transformers(config.language), tokenizer=tokenizer, max_shard_size=max_shard_size)
+        return saving.save(folder, self, values, form.WEIGHT_NAMES, **more)

@@ -1,16 +1,12 @@
 """The sizes of a unified embedding decoder, and its departures from LLaVA: each an option by name, off unless asked for."""
 
 from dataclasses import dataclass, replace
-from os import PathLike
 from typing import Any
 
 from minimllm.data.preprocessing import Preparation
-from minimllm.data.tokenizer import IMAGE
-from minimllm.models import clip_config, language_model_config
 from minimllm.models.clip_config import MEAN, STD, CLIPConfig
 from minimllm.models.language_model_config import LanguageModelConfig
 from minimllm.models.vit_config import ViTConfig
-from minimllm.weights import pretrained, saving
 
 
 @dataclass(frozen=True)
@@ -133,87 +129,11 @@ class UnifiedConfig:
         return cls.tiny(vocab_size, image_token_id, vision, **ours | changes)
 
 
-# LLaVA's own image encoder, CLIP ViT-L/14 at 336 pixels, where a config.json has no vision_config at all.
-_DEFAULT_VISION = dict(
-    hidden_size=1024, intermediate_size=4096, num_hidden_layers=24, num_attention_heads=16, patch_size=14, image_size=336
-)
-
-
-def config_from_transformers(values: dict[str, Any], folder: PathLike | None = None) -> UnifiedConfig:
-    """Our config from the values of a ``config.json``; what a file leaves out has the default of transformers."""
-    parts = {}
-    for name, kind, default in (("vision_config", "clip_vision_model", _DEFAULT_VISION), ("text_config", "llama", {})):
-        part = default if values.get(name) is None else values[name]
-        if not isinstance(part, dict):
-            raise ValueError(f"config.json has {name} = {part!r}, expected an object with the options of that part")
-        if part.get("model_type", kind) != kind:
-            raise ValueError(
-                f"config.json has {name} of model_type {part['model_type']!r}, which is not implemented; implemented: {kind!r}"
-            )
-        parts[name] = part
-    pretrained.option(values, "projector_hidden_act", "gelu", allowed=("gelu",))
-    layer = values.get("vision_feature_layer", -2)
-    if isinstance(layer, list) and len(layer) == 1:
-        layer = layer[0]
-    if not isinstance(layer, int) or isinstance(layer, bool):
-        raise ValueError(f"config.json has vision_feature_layer = {layer!r}; only one layer is implemented")
-    strategy = pretrained.option(values, "vision_feature_select_strategy", "default", allowed=("default", "full"))
-    text = dict(parts["text_config"])
-    tied = [pretrained.option(part, "tie_word_embeddings", False, allowed=(True, False, None)) for part in (values, text)]
-    text["tie_word_embeddings"] = any(tied)
-    if text.get("pad_token_id") is None:
-        text["pad_token_id"] = values.get("pad_token_id")
-    images = clip_config.config_from_transformers({"vision_config": parts["vision_config"]}, folder, "LlavaImageProcessor")
-    name = "image_token_id" if "image_token_id" in values else "image_token_index"
-    with pretrained.told_by_file(values, feature_layer="vision_feature_layer", image_token_id=name):
-        return UnifiedConfig(
-            vision=images.image,
-            language=language_model_config.with_generation_config(language_model_config.config_from_transformers(text), folder),
-            image_token_id=pretrained.option(values, name, 32_000, kind=int),
-            feature_layer=layer,
-            keep_class_token=strategy == "full",
-            projector_bias=pretrained.option(values, "multimodal_projector_bias", True, kind=bool),
-            image_mean=images.image_mean,
-            image_std=images.image_std,
-            preparation=images.preparation,
-        )
-
-
-def config_to_transformers(config: UnifiedConfig) -> dict[str, Any]:
-    """The values of a ``config.json``; a ``ValueError`` names an option that transformers cannot express.
-
-    The encoder's blocks behind ``feature_layer`` are not in the model: the file describes an encoder that ends there.
-    """
-    llava, text = "LlavaForConditionalGeneration", config.language
-    saving.only(config, llava, projector="mlp", merge=1, normalise_features=False, projector_positions=None, token_scale=None)
-    saving.only(config, llava, projector_dim=(None, text.dim), shared_position=False, image_prefix=False, final_norm=False)
-    if not 0 <= config.image_token_id < text.vocab_size:
+def check_image_token(config: UnifiedConfig, model: str) -> None:
+    """Raise a ``ValueError`` unless the embedding has a row for the image token, which ``model`` of transformers reads."""
+    size = config.language.vocab_size
+    if not 0 <= config.image_token_id < size:
         raise ValueError(
-            f"the model has image_token_id = {config.image_token_id}, and {llava} of transformers looks it up in the embedding before a "
-            f"picture takes its place: it must be one of the {text.vocab_size} ids of the decoder, 0 to {text.vocab_size - 1}"
+            f"the model has image_token_id = {config.image_token_id}, and {model} of transformers looks it up in the embedding before a "
+            f"picture takes its place: it must be one of the {size} ids of the decoder, 0 to {size - 1}"
         )
-    return {
-        "architectures": [llava],
-        "model_type": "llava",
-        "vision_config": clip_config.vision_to_transformers(config.vision_used),
-        "text_config": language_model_config.config_to_transformers(text),
-        "image_token_index": config.image_token_id,
-        "image_seq_length": config.image_tokens,
-        "vision_feature_layer": -1,
-        "vision_feature_select_strategy": "full" if config.keep_class_token else "default",
-        "projector_hidden_act": "gelu",
-        "multimodal_projector_bias": config.projector_bias,
-        "tie_word_embeddings": text.tied,
-        "pad_token_id": text.pad_token_id,
-    }
-
-
-def processor_to_transformers(config: UnifiedConfig) -> dict[str, Any]:
-    """The values of ``processor_config.json``, by which ``LlavaProcessor`` writes as many placeholders as a picture has tokens."""
-    return {
-        "processor_class": "LlavaProcessor",
-        "patch_size": config.vision.patch_size,
-        "vision_feature_select_strategy": "full" if config.keep_class_token else "default",
-        "num_additional_image_tokens": 1,  # CLIP's class token, which "default" takes off again
-        "image_token": IMAGE,
-    }

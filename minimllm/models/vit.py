@@ -94,7 +94,7 @@ class ViT(nn.Module):
                 tensor, a damaged file; the message names it.
         """
         with pretrained.opened(folder) as folder:
-            config = config_from_transformers(pretrained.read_config(folder, model_type="vit"), folder)
+            config = config_from_transformers(pretrained.read_config(folder, "vit"), folder)
             return pretrained.load(cls, config, folder, WEIGHT_NAMES, dtype, device, file_shapes(config))
 
     def save_pretrained(

@@ -53,11 +53,12 @@ def opened(folder: str | PathLike) -> Iterator[Path]:
         yield path
 
 
-def read_config(folder: Path, model_type: str) -> dict[str, Any]:
-    """The values of ``config.json``; a ``ValueError`` unless it is of this ``model_type``."""
+def read_config(folder: Path, *model_types: str) -> dict[str, Any]:
+    """The values of ``config.json``; a ``ValueError`` unless it is of one of these ``model_types``."""
     values = read_json(folder / "config.json")
-    if values.get("model_type") != model_type:
-        raise ValueError(f"{folder / 'config.json'} has model_type {values.get('model_type')!r}, expected {model_type!r}")
+    if values.get("model_type") not in model_types:
+        expected = " or ".join(map(repr, model_types))
+        raise ValueError(f"{folder / 'config.json'} has model_type {values.get('model_type')!r}, expected {expected}")
     option(values, "quantization_config", None, allowed=(None,))
     return values
 

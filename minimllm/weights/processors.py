@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from minimllm.data.preprocessing import BYTE, Preparation
-from minimllm.data.resizing import BICUBIC, BILINEAR, RESAMPLING
+from minimllm.data.resizing import BICUBIC, BILINEAR, LANCZOS, RESAMPLING
 from minimllm.weights.tensors import read_json
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # of the pictures that OpenAI trained on
@@ -18,12 +18,16 @@ HALF = (0.5, 0.5, 0.5)
 # The image processors of transformers that are understood, and what each takes for an option that a file leaves out.
 _CLIP = dict(do_center_crop=True, resample=BICUBIC, image_mean=MEAN, image_std=STD, default_to_square=False)
 _VIT = dict(do_center_crop=False, resample=BILINEAR, image_mean=HALF, image_std=HALF, default_to_square=True)
+_SPLIT = dict(resample=LANCZOS, image_mean=HALF, image_std=HALF, do_image_splitting=True)
 DEFAULTS: dict[str, dict[str, Any]] = {
     "CLIPImageProcessor": _CLIP,
     "LlavaImageProcessor": _CLIP,
     "ViTImageProcessor": _VIT,
     "MllamaImageProcessor": _VIT,
+    "SmolVLMImageProcessor": _SPLIT,
+    "Idefics3ImageProcessor": _SPLIT,
 }
+SPLIT = ("SmolVLMImageProcessor", "Idefics3ImageProcessor")
 WHOLE = ("CLIPImageProcessor", "LlavaImageProcessor", "ViTImageProcessor")
 
 
@@ -79,6 +83,17 @@ class Options:
         if not sides or not all(isinstance(side, int) and not isinstance(side, bool) and 0 < side < 2**31 for side in sides):
             self.refuse(name, "which is not implemented; implemented: whole numbers for height and width, or for shortest_edge of a size")
         return sides[0] if len(sides) == 1 else (sides[0], sides[1])
+
+    def longest_edge(self, name: str, default: int) -> int:
+        """A size that says the longer side alone."""
+        value = self.values.get(name)
+        if value is None:
+            return default
+        edge = value.get("longest_edge") if isinstance(value, dict) else None
+        others = [key for key, side in value.items() if side is not None and key != "longest_edge"] if isinstance(value, dict) else []
+        if type(edge) is not int or edge < 1 or others:
+            self.refuse(name, "expected longest_edge alone, a whole number of pixels")
+        return edge
 
     def numbers(self, name: str, channels: int) -> tuple[float, ...]:
         """The mean or the standard deviation, a number for each channel."""
@@ -179,6 +194,41 @@ def read_tiling(folder: Path, tile_size: int, max_tiles: int, channels: int) -> 
         options.refuse("max_image_tiles", f"and the model numbers the arrangements of at most {max_tiles}")
     steps = dict(resample=options.resampling(), rescale_factor=options.rescaling(), convert_rgb=options.converts())
     return {**options.normalisation(channels), "preparation": Preparation(center_crop=False, **steps)}
+
+
+def read_splitting(folder: Path, size: int) -> dict[str, Any]:
+    """``image_mean``, ``image_std`` and ``preparation`` of a model that sees pictures cut into sub-pictures of ``size`` pixels.
+
+    A folder may instead say how whole pictures are prepared, as :func:`read_preparation` reads it. What its files do not say, or without
+    any, is as SmolVLM has it: the longer side four times ``size``.
+
+    Raises:
+        ValueError: an option that is not implemented, or asks for other sub-pictures than the model's; it names file and value.
+    """
+    options = Options(folder, SPLIT[0], SPLIT + WHOLE)
+    if options.processor in WHOLE:
+        return read_preparation(folder, options.processor, (size, size), 3)
+    if options.values.get("do_resize", True) is not True:
+        options.refuse("do_resize", "which is not implemented; implemented: True")
+    if options.longest_edge("max_image_size", size) != size:
+        options.refuse("max_image_size", f"and the model takes images of {size} x {size} pixels")
+    steps = dict(resample=options.resampling(), rescale_factor=options.rescaling(), convert_rgb=options.converts())
+    steps |= dict(longest_edge=options.longest_edge("size", 4 * size), split=options.flag("do_image_splitting"))
+    return {**options.normalisation(3), "preparation": Preparation(center_crop=False, **steps)}
+
+
+def splitting_to_transformers(
+    preparation: Preparation, size: int, mean: tuple[float, ...], std: tuple[float, ...]
+) -> dict[str, Any]:
+    """The values of a ``preprocessor_config.json`` by which transformers cuts pictures alike."""
+    return {
+        **shared_options("SmolVLMImageProcessor", preparation, mean, std),
+        "do_resize": True,
+        "size": {"longest_edge": preparation.longest_edge},
+        "do_image_splitting": preparation.split,
+        "max_image_size": {"longest_edge": size},
+        "do_pad": True,
+    }
 
 
 def preparation_to_transformers(

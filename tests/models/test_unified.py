@@ -23,9 +23,8 @@ from minimllm import (
     generate,
     load,
 )
+from minimllm.models.llava import WEIGHT_NAMES, config_from_transformers
 from minimllm.models.shipped import save
-from minimllm.models.unified import WEIGHT_NAMES
-from minimllm.models.unified_config import config_from_transformers
 from minimllm.weights.pretrained import file_names
 
 VOCABULARY, IMAGE, TOKENS = 99, 90, 16

@@ -22,8 +22,8 @@ from minimllm import (
 from minimllm.models.clip_config import config_from_transformers as clip
 from minimllm.models.language_model_config import config_from_transformers as llama
 from minimllm.models.llama_vision.config import config_from_transformers as mllama
+from minimllm.models.llava import config_from_transformers as llava
 from minimllm.models.shipped import save
-from minimllm.models.unified_config import config_from_transformers as llava
 from minimllm.models.vit_config import config_from_transformers as vit
 from minimllm.weights.processors import read_preparation
 

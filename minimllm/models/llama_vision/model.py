@@ -163,7 +163,7 @@ class LlamaVision(nn.Module):
                 tensor, a damaged file; the message names it.
         """
         with pretrained.opened(folder) as folder:
-            values = pretrained.read_config(folder, model_type="mllama")
+            values = pretrained.read_config(folder, "mllama")
             config = config_from_transformers(values, folder, reference)
             return pretrained.load(cls, config, folder, weight_names, dtype, device, file_shapes(config))
 

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor
 
-from minimllm.data.preprocessing import STRETCHED, Preparation, as_mode
+from minimllm.data.preprocessing import STRETCHED, Preparation, as_mode, channel_values, check_tile_size
 from minimllm.models.clip_config import MEAN, STD
 
 MAX_TILES = 4
@@ -161,19 +161,3 @@ def check_nesting(images: Any) -> None:
 def check_max_tiles(max_tiles: int) -> None:
     if not isinstance(max_tiles, int) or isinstance(max_tiles, bool) or not 1 <= max_tiles <= MAX_TILES:
         raise ValueError(f"max_tiles must be 1 to {MAX_TILES}, got {max_tiles!r}; the model numbers arrangements of so many")
-
-
-def check_tile_size(tile_size: int) -> None:
-    if not isinstance(tile_size, int) or isinstance(tile_size, bool) or tile_size < 1:
-        raise ValueError(f"tile_size must be a whole number of pixels, 1 or more; got {tile_size!r}")
-
-
-def channel_values(mean: Sequence[float], std: Sequence[float]) -> tuple[Tensor, Tensor]:
-    try:
-        values = [torch.tensor([float(each) for each in given]).view(3, 1, 1) for given in (mean, std)]
-        fits = bool(torch.cat(values).isfinite().all()) and bool((values[1] > 0).all())
-    except (TypeError, ValueError, RuntimeError):  # a single number, a text, another number of channels
-        fits = False
-    if not fits:
-        raise ValueError(f"mean and std need one number for each of 3 channels, std above 0; got {mean!r} and {std!r}")
-    return values[0], values[1]
