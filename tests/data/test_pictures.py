@@ -25,6 +25,7 @@ from minimllm import (
     prepare_pictures,
     prepare_tiles,
     preprocess,
+    split_pictures,
     zero_shot,
 )
 from minimllm.data import resizing
@@ -57,6 +58,8 @@ def entrances(picture, folder):
     found = {"to_rgb": np.asarray(to_rgb(picture)), "figures": as_array(picture) * 255}
     if height == width:
         found["preprocess"] = preprocess(picture, side, **NOTHING)[0].permute(1, 2, 0).numpy() * 255
+        if side % 2 == 0:
+            found["split_pictures"] = split_pictures([picture], side, side, **NOTHING)[0].images[0].permute(1, 2, 0).numpy() * 255
     found["prepare_tiles"] = prepare_tiles([[picture]], side, 1, **NOTHING).pixel_values[0, 0, 0, :, :height, :width].permute(1, 2, 0) * 255
     path = folder / "picture.tiff"
     try:
