@@ -48,7 +48,7 @@ _FLOORS: dict[str, dict[str, str]] = {
         "augmentation": "random_affine",
         "baselines": "SmallCNN count_parameters",
         "batches": "batch_indices to_device",
-        "contrastive": "clamp_temperature clip_loss contrastive_loss gather_embeddings",
+        "contrastive": "clamp_temperature clip_loss contrastive_loss gather_embeddings siglip_loss sigmoid_loss",
         "history": "History",
         "loop": "accuracy classification_loss train",
         "optimizers": "TrainingConfig learning_rate_factor make_optimizers",

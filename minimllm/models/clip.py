@@ -36,6 +36,8 @@ class CLIP(nn.Module):
             else:
                 self.image_encoder, self.image_projection = ViT(config.image, seed), projection(config.image.dim, config.embed_dim)
         self.logit_scale = nn.Parameter(torch.tensor(config.initial_logit_scale))
+        bias = config.initial_logit_bias
+        self.logit_bias = None if bias is None else nn.Parameter(torch.tensor(float(bias)))
 
     def encode_image(self, images: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch embed_dim"]:
         """``(batch, channels, height, width)`` normalised images -> ``(batch, embed_dim)``, each of length 1.
@@ -61,7 +63,12 @@ class CLIP(nn.Module):
         mask: Shaped[Tensor, "texts length"] | None = None,
     ) -> Float[Tensor, "images texts"]:
         """Cosine similarity of each image with each text, times ``exp(logit_scale)``: ``(images, texts)`` logits."""
-        return self.logit_scale.exp() * self.encode_image(images) @ self.encode_text(ids, mask).T
+        return self.compare(self.encode_image(images), self.encode_text(ids, mask))
+
+    def compare(self, images: Float[Tensor, "images embed_dim"], texts: Float[Tensor, "texts embed_dim"]) -> Float[Tensor, "images texts"]:
+        """As :meth:`forward`, of embeddings; plus ``logit_bias``, if there is one."""
+        logits = self.logit_scale.exp() * images @ texts.T
+        return logits if self.logit_bias is None else logits + self.logit_bias
 
     @classmethod
     def from_pretrained(cls, folder: str | PathLike, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> "CLIP":

@@ -29,6 +29,8 @@ class CLIPConfig:
         text: of the text encoder.
         embed_dim: width of the space in which images and texts meet.
         initial_logit_scale: the logarithm of the similarities' scale at the start; the paper starts at a temperature of 0.07.
+        initial_logit_bias: what is added to the logits at the start, for the loss of SigLIP (-10, beside a scale of 10); ``None``: nothing,
+            as in CLIP, whose softmax would not notice.
         image_mean, image_std: by which images in [0, 1] are normalised, per channel.
         preparation: what else is done to pictures, as :func:`~minimllm.data.preprocessing.prepare_pictures` does it.
     """
@@ -37,6 +39,7 @@ class CLIPConfig:
     text: TextConfig
     embed_dim: int = 512
     initial_logit_scale: float = math.log(1 / 0.07)
+    initial_logit_bias: float | None = None
     image_mean: tuple[float, ...] = MEAN
     image_std: tuple[float, ...] = STD
     preparation: Preparation = Preparation()
@@ -128,6 +131,7 @@ def config_from_transformers(values: dict, folder: Path | None = None, processor
 
 def config_to_transformers(config: CLIPConfig) -> dict[str, Any]:
     """The values of a ``config.json``; a ``ValueError`` names an option that transformers cannot express."""
+    saving.only(config, "CLIPModel", initial_logit_bias=None)
     text = {
         "model_type": "clip_text_model",
         "vocab_size": config.text.vocab_size,

@@ -1,4 +1,7 @@
-"""What CLIP learns from: of all pairs of pictures and texts in a batch, which belong together (Radford et al. 2021, figure 3)."""
+"""What CLIP learns from: of all pairs of pictures and texts in a batch, which belong together (Radford et al. 2021, figure 3).
+
+SigLIP (Zhai et al. 2023) asks the same of every pair by itself.
+"""
 
 import math
 
@@ -23,18 +26,49 @@ def contrastive_loss(logits: Float[Tensor, "images texts"], same: Bool[Tensor, "
     Raises:
         ValueError: if the matrix is not square, is empty, or ``same`` has another shape.
     """
+    check_pairs(logits, same)
+    if same is not None:
+        logits = logits.masked_fill(same & ~own_pairs(logits), float("-inf"))
+    pairs = torch.arange(len(logits), device=logits.device)
+    return (F.cross_entropy(logits, pairs) + F.cross_entropy(logits.T, pairs)) / 2
+
+
+def sigmoid_loss(logits: Float[Tensor, "images texts"], same: Bool[Tensor, "images texts"] | None = None) -> Float[Tensor, ""]:
+    """Whether each image and each text are a pair, a yes or no for every cell of the matrix (Zhai et al. 2023, algorithm 1).
+
+    ``-log(sigmoid(z * logit))``, where ``z`` is 1 on the diagonal and -1 elsewhere, summed over all cells and divided by the number of
+    pairs. No cell's loss depends on another cell, so that a batch need not be together to be learnt from. Most cells are a no: without a
+    bias in the logits, -10 at the start, the first steps would do nothing but learn that.
+
+    Args:
+        logits: similarities times the temperature's scale, plus the bias, as ``model(images, ids)`` gives them.
+        same: as of :func:`contrastive_loss`: these cells are left out of the sum; the diagonal stays.
+
+    Raises:
+        ValueError: as :func:`contrastive_loss`.
+    """
+    check_pairs(logits, same)
+    own = own_pairs(logits)
+    losses = -F.logsigmoid(torch.where(own, logits, -logits))
+    if same is not None:
+        losses = losses.masked_fill(same & ~own, 0.0)
+    return losses.sum() / len(logits)
+
+
+def check_pairs(logits: Tensor, same: Tensor | None) -> None:
+    """Raise a ``ValueError`` unless the matrix is square and ``same`` of its shape."""
     if logits.ndim != 2 or logits.shape[0] != logits.shape[1] or logits.shape[0] == 0:
         raise ValueError(
             f"expected a square matrix of similarities, row i and column i a pair, got {tuple(logits.shape)}; "
             "a batch for training holds as many texts as images"
         )
-    if same is not None:
-        if same.shape != logits.shape:
-            raise ValueError(f"same has shape {tuple(same.shape)}, the similarities have {tuple(logits.shape)}; they must be equal")
-        own = torch.eye(len(logits), dtype=torch.bool, device=logits.device)
-        logits = logits.masked_fill(same & ~own, float("-inf"))
-    pairs = torch.arange(len(logits), device=logits.device)
-    return (F.cross_entropy(logits, pairs) + F.cross_entropy(logits.T, pairs)) / 2
+    if same is not None and same.shape != logits.shape:
+        raise ValueError(f"same has shape {tuple(same.shape)}, the similarities have {tuple(logits.shape)}; they must be equal")
+
+
+def own_pairs(logits: Tensor) -> Bool[Tensor, "images texts"]:
+    """True on the diagonal."""
+    return torch.eye(len(logits), dtype=torch.bool, device=logits.device)
 
 
 @torch.no_grad()
@@ -63,17 +97,41 @@ def clip_loss(
         ValueError: a text without an end token, which the model would read at its first token, and so learn nothing of the text;
             as many texts as images are needed; errors as of the model.
     """
-    images, ids, mask, same = batch
+    logits = batch_logits(model, batch, gather)
+    return contrastive_loss(logits, batch[3]), found_pairs(logits, batch[3])
+
+
+def siglip_loss(
+    model: nn.Module, batch: tuple[Tensor, Tensor, Tensor | None, Tensor | None], gather: bool = False
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """As :func:`clip_loss`, with :func:`sigmoid_loss` in place of the softmax.
+
+    Raises:
+        ValueError: a model without ``logit_bias``; and as :func:`clip_loss`.
+    """
+    if model.logit_bias is None:
+        raise ValueError(
+            "this model has no logit_bias, which the sigmoid loss needs; CLIPConfig(..., initial_logit_bias=-10.0, "
+            "initial_logit_scale=math.log(10)) starts as SigLIP does"
+        )
+    logits = batch_logits(model, batch, gather)
+    return sigmoid_loss(logits, batch[3]), found_pairs(logits, batch[3])
+
+
+def batch_logits(model: nn.Module, batch: tuple[Tensor, Tensor, Tensor | None, Tensor | None], gather: bool) -> Tensor:
+    """All images against all texts of a batch, or with ``gather`` of the batches of all processes; errors as of :func:`clip_loss`."""
+    images, ids, mask, _ = batch
     check_ends(ids, model.config.text.eos_token_id)
-    if gather:
-        image, text = gather_embeddings(model.encode_image(images)), gather_embeddings(model.encode_text(ids, mask))
-        logits = model.logit_scale.exp() * image @ text.T
-    else:
-        logits = model(images, ids, mask)
-    loss = contrastive_loss(logits, same)
+    if not gather:
+        return model(images, ids, mask)
+    return model.compare(gather_embeddings(model.encode_image(images)), gather_embeddings(model.encode_text(ids, mask)))
+
+
+def found_pairs(logits: Tensor, same: Tensor | None) -> dict[str, Tensor]:
+    """The share of images whose most similar text is true of them."""
     found, own = logits.argmax(dim=1), torch.arange(len(logits), device=logits.device)
     right = found == own if same is None else same[own, found] | (found == own)
-    return loss, {"accuracy": right.float().mean()}
+    return {"accuracy": right.float().mean()}
 
 
 def check_ends(ids: Tensor, eos_token_id: int) -> None:

@@ -1,13 +1,27 @@
 """CLIP's own promises: the loss by hand, duplicates, the temperature, the text's end, clear errors, and that it can learn."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 import torch.nn.functional as F
 from support import largest_difference, randomise, unchecked
+from transformers import SiglipConfig, SiglipModel
 
-from minimllm import CLIP, CLIPConfig, ResNetConfig, TextConfig, clamp_temperature, contrastive_loss, gather_embeddings
+from minimllm import (
+    CLIP,
+    CLIPConfig,
+    ResNetConfig,
+    TextConfig,
+    clamp_temperature,
+    contrastive_loss,
+    gather_embeddings,
+    load,
+    save,
+    siglip_loss,
+    sigmoid_loss,
+)
 from minimllm.layers.masks import causal_mask, padding_mask
 from minimllm.models.clip_config import clip_vit
 from minimllm.models.resnet import AttentionPooling, Bottleneck
@@ -101,6 +115,73 @@ def test_training_refuses_a_text_without_an_end():
         clip_loss(model, (images, ids[:1], None, None))
     old = CLIP(CLIPConfig(IMAGE, TextConfig(50, 12, 32, 2, 4, 64, eos_token_id=2), embed_dim=24))
     clip_loss(old, (images, ids, None, None))
+
+
+# ---- SigLIP's loss ----
+
+
+def test_the_sigmoid_loss_by_hand_and_as_in_transformers():
+    logits = torch.tensor([[2.0, 0.0, 1.0], [0.5, -1.0, 0.0], [0.0, -4.0, 3.0]])
+    by_hand = sum(math.log(1 + math.exp(logits[i, j] * (-1 if i == j else 1))) for i in range(3) for j in range(3)) / 3
+    assert sigmoid_loss(logits).item() == pytest.approx(by_hand, abs=1e-6)
+    sizes = dict(hidden_size=16, intermediate_size=20, num_hidden_layers=1, num_attention_heads=2)
+    text = dict(**sizes, vocab_size=50, max_position_embeddings=8, projection_size=16)
+    model = randomise(SiglipModel(SiglipConfig(text_config=text, vision_config=dict(**sizes, image_size=8, patch_size=4))))
+    output = model(input_ids=torch.randint(0, 50, (4, 8)), pixel_values=torch.randn(4, 3, 8, 8), return_loss=True)
+    assert sigmoid_loss(output.logits_per_image).item() == pytest.approx(output.loss.item(), rel=1e-6)
+
+
+def test_every_cell_of_the_sigmoid_loss_is_by_itself():
+    logits = torch.randn(4, 4, requires_grad=True)
+    (gradient,) = torch.autograd.grad(sigmoid_loss(logits), logits)
+    own = torch.eye(4, dtype=torch.bool)
+    assert torch.allclose(gradient, (logits.sigmoid() - own.float()) / 4) and (gradient[own] < 0).all() and (gradient[~own] > 0).all()
+    other = logits.detach().clone()
+    other[2, 1] += 3.0
+    other.requires_grad_()
+    (changed,) = torch.autograd.grad(sigmoid_loss(other), other)
+    assert (changed != gradient).nonzero().tolist() == [[2, 1]], "in the softmax, a whole row and a whole column"
+    assert sigmoid_loss(logits).item() != pytest.approx(sigmoid_loss(logits + 5).item()), "a bias counts here"
+    assert torch.isfinite(sigmoid_loss(1e4 * torch.randn(3, 3))) and sigmoid_loss(torch.tensor([[50.0]])).item() < 1e-6
+
+
+def test_duplicates_are_no_negatives_of_the_sigmoid_loss():
+    logits = torch.randn(5, 5, requires_grad=True)
+    captions = torch.tensor([0, 1, 0, 2, 0])
+    same, own = captions[:, None] == captions[None], torch.eye(5, dtype=torch.bool)
+    sigmoid_loss(logits, same).backward()
+    assert (logits.grad[same & ~own] == 0).all() and (logits.grad[~same] > 0).all() and (logits.grad[own] < 0).all()
+    assert sigmoid_loss(logits, own).item() == sigmoid_loss(logits).item()
+
+
+@pytest.mark.parametrize("shape", [(2, 3), (4,), (0, 0)])
+def test_the_sigmoid_loss_refuses_what_is_not_square(shape):
+    with unchecked(), pytest.raises(ValueError, match=r"square matrix.*got \(" + ", ".join(map(str, shape))):
+        sigmoid_loss(torch.zeros(shape))
+    with unchecked(), pytest.raises(ValueError, match=r"\(2, 2\), the similarities have \(3, 3\)"):
+        sigmoid_loss(torch.zeros(3, 3), torch.ones(2, 2, dtype=torch.bool))
+
+
+def test_a_clip_with_a_bias_learns_from_it(tmp_path):
+    model, images = CLIP(replace(SMALL, initial_logit_bias=-10.0, initial_logit_scale=math.log(10))), torch.randn(3, 3, 16, 16)
+    cosines = model.encode_image(images) @ model.encode_text(IDS).T
+    assert largest_difference(model(images, IDS), 10 * cosines - 10) < 1e-5
+    for gather in (False, True):
+        loss, metrics = siglip_loss(model, (images, IDS, None, None), gather)
+        assert loss.item() == pytest.approx(sigmoid_loss(10 * cosines - 10).item(), rel=1e-5)
+        assert metrics["accuracy"] == (cosines.argmax(1) == torch.arange(3)).float().mean()
+    loss.backward()
+    assert model.logit_bias.grad.item() != 0 and model.logit_scale.grad.item() != 0
+    plain = clip_loss(model, (images, IDS, None, None))[0]
+    with torch.no_grad():
+        model.logit_bias.fill_(3.0)
+    assert clip_loss(model, (images, IDS, None, None))[0].item() == pytest.approx(plain.item(), abs=1e-6)
+    with pytest.raises(ValueError, match="initial_logit_bias = -10.0, and CLIPModel"):
+        model.save_pretrained(tmp_path / "model")
+    again, _ = load(save(tmp_path / "kept", model, None, {}))
+    assert again.logit_bias.item() == 3.0
+    with pytest.raises(ValueError, match="no logit_bias"):
+        siglip_loss(CLIP(SMALL), (images, IDS, None, None))
 
 
 # ---- the temperature ----
