@@ -2,10 +2,14 @@
 
 Every public name is importable from here, and so are the modules ``figures``, ``widgets`` and ``exercises``. The folders are floors: what
 stands on one imports from those above it in this list alone. Modules load on first use, so that ``import minimllm`` costs next to nothing.
+Where ``OMP_WAIT_POLICY`` is not set, importing sets it to ``passive``: threads of torch that have nothing to do give the processor back.
 """
 
+import os
 import sys
 from importlib import import_module
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # read when torch is loaded; lessons.server sees to kernels that load it first
 
 _FLOORS: dict[str, dict[str, str]] = {
     "layers": {

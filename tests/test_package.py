@@ -1,5 +1,6 @@
 """The package as a whole: its names, and what importing it costs."""
 
+import os
 import subprocess
 import sys
 
@@ -26,3 +27,13 @@ def test_importing_the_package_loads_nothing_heavy():
 
 def test_a_model_needs_torch_and_nothing_for_lessons():
     assert imported_by("from minimllm import ViT") == {"torch"}
+
+
+def test_importing_the_package_lets_idle_threads_rest_unless_told_otherwise():
+    program = "import minimllm, os; print(os.environ['OMP_WAIT_POLICY'])"
+    bare = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    said = [
+        subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True).stdout.strip()
+        for environment in (bare, {**bare, "OMP_WAIT_POLICY": "active"})
+    ]
+    assert said == ["passive", "active"]

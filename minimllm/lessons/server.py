@@ -1,8 +1,11 @@
-"""A server extension of Jupyter: a saved notebook keeps the still picture of each widget, and not the widget itself.
+"""What the course sets in an environment's Jupyter: ``python -m minimllm.lessons.server``, which ``make lab`` has called.
 
-A live widget is nothing without its kernel. A notebook that stores one shows "model not found" when it is opened on the next day, where
-it could show the picture that stands beside it. ``python -m minimllm.lessons.server`` switches this on for every Jupyter server of an
-environment; ``make lab`` has done so.
+*A server extension*: a saved notebook keeps the still picture of each widget, and not the widget itself. A live widget is nothing without
+its kernel. A notebook that stores one shows "model not found" when it is opened on the next day, where it could show the picture.
+
+*A line in the configuration of kernels*: torch's idle threads give the processor back instead of spinning. OpenMP reads
+``OMP_WAIT_POLICY`` once, when torch is loaded, and lessons import torch before ``minimllm``; a kernel reads its configuration before
+either, whatever started it. ``import minimllm`` sets the variable as well, for programs that import it first.
 """
 
 import json
@@ -12,6 +15,7 @@ from typing import Any
 
 from minimllm.lessons.execution import WIDGET_STATE, WIDGET_VIEW
 
+WAIT_LINE = "__import__('os').environ.setdefault('OMP_WAIT_POLICY', 'passive')  # minimllm: idle threads of torch rest\n"
 
 def without_widgets(notebook: dict[str, Any]) -> None:
     """Take the live widgets out of a notebook's outputs, in place; what stands beside them for readers without a kernel stays."""
@@ -46,5 +50,16 @@ def switch_on(prefix: str | Path = sys.prefix) -> Path:
     return file
 
 
+def rest_idle_threads(prefix: str | Path = sys.prefix) -> Path:
+    """Let the kernels of an environment start with OMP_WAIT_POLICY=passive where it is not set; gives their configuration file."""
+    file = Path(prefix) / "etc" / "ipython" / "ipython_kernel_config.py"
+    text = file.read_text(encoding="utf-8") if file.exists() else ""
+    if WAIT_LINE not in text:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text + ("\n" if text and not text.endswith("\n") else "") + WAIT_LINE, encoding="utf-8")
+    return file
+
+
 if __name__ == "__main__":
     switch_on()
+    rest_idle_threads()
