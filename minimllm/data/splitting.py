@@ -14,6 +14,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
+from minimllm.data.pictures import check_area
 from minimllm.data.preprocessing import Preparation, as_mode, channel_values, check_tile_size
 from minimllm.data.resizing import LANCZOS
 
@@ -67,6 +68,7 @@ def split_pictures(
     """
     check_tile_size(tile_size)
     check_tile_size(longest_edge, "longest_edge")
+    check_area(tile_size * tile_size, f"sub-pictures would be of {tile_size} x {tile_size} pixels")
     mean, std = channel_values(mean, std)
     if not isinstance(pictures, list | tuple):
         raise ValueError(f"expected a list of Pillow pictures, got a {type(pictures).__name__}; a single picture: [picture]")

@@ -119,6 +119,7 @@ def test_no_pictures_and_what_is_none():
             split_pictures(given)
     for options, words in (
         (dict(tile_size=0), "tile_size must be a whole number of pixels, 1 or more; got 0"),
+        (dict(tile_size=10**6), "1000000 x 1000000 pixels, too many to be meant"),
         (dict(longest_edge=0), "longest_edge must be"),
         (dict(longest_edge=2.5), "got 2.5"),
         (dict(mean=(0.5, 0.5)), "one number for each of 3 channels"),
