@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help lab test soak setup lessons bench assets site
+.PHONY: help lab fresh test soak setup lessons bench assets site
 
 # Idle threads of torch give the processor back instead of spinning, so that kernels and tests beside each other do not starve.
 export OMP_WAIT_POLICY = passive
@@ -23,12 +23,16 @@ PYTEST_OPTIONS ?=
 help: ## this list
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/make \1#\2/p' Makefile | while IFS='#' read -r name text; do printf '%-14s %s\n' "$$name" "$$text"; done
 
-lab: .venv/.installed ## open the course in JupyterLab, at lesson 01 (more options: LAB_OPTIONS=--port=9000)
+lab: .venv/.installed ## open your copies of the lessons in JupyterLab, at lesson 01 (more options: LAB_OPTIONS=--port=9000)
+	@$(RUN) -m minimllm.lessons.copies
 	@set --; \
 	if [ "$$(id -u)" = 0 ]; then set -- "$$@" --allow-root; fi; \
 	if [ "$$(uname)" != Darwin ] && [ -z "$$DISPLAY$$WAYLAND_DISPLAY" ]; then set -- "$$@" --no-browser; fi; \
 	exec $(RUN) -m jupyterlab --ip=127.0.0.1 --ServerApp.root_dir="$(CURDIR)" \
-	  --LabApp.default_url=/lab/tree/notebooks/01_patches.ipynb "$$@" $(LAB_OPTIONS)
+	  --LabApp.default_url=/lab/tree/my_lessons/01_patches.ipynb "$$@" $(LAB_OPTIONS)
+
+fresh: .venv/.installed ## restore your copy of a lesson: make fresh LESSON=04_zero_shot (what you changed is kept beside it)
+	@$(RUN) -m minimllm.lessons.copies --fresh $(LESSON)
 
 test: .venv/.installed-test ## everything: unit, parity and browser tests, and every lesson executed and compared
 	@$(RUN) -m pytest -n 2 --dist loadfile $(PYTEST_OPTIONS)

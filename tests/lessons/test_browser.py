@@ -18,6 +18,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from minimllm.lessons.copies import ready_to_open
 from minimllm.lessons.server import switch_on
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -194,10 +195,14 @@ widgets.explore(lambda size: figures.matrix([[size, 2], [3, 4]]), lambda size: f
     kernel = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
     address, root = lab
     file = root / "notebooks" / "mine.ipynb"
-    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)], metadata={"kernelspec": kernel}), file)
+    nbformat.write(
+        ready_to_open(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)], metadata={"kernelspec": kernel})), file
+    )
     page.goto(f"{address}/lab/tree/notebooks/mine.ipynb?token={TOKEN}&reset")
     page.wait_for_selector(".jp-Notebook .jp-Cell")
     page.wait_for_function(READY)
+    page.wait_for_function("() => jupyterapp.shell.currentWidget.model.getMetadata('language_info')?.version")
+    assert not page.evaluate("() => jupyterapp.shell.currentWidget.model.dirty"), "opening a learner's copy is no change"
     assert page.evaluate(RUN_ALL)
     page.wait_for_selector(".jp-OutputArea-output .noUi-handle")
     page.evaluate("() => jupyterapp.commands.execute('docmanager:save').then(() => true)")
