@@ -172,7 +172,8 @@ def test_fresh_restores_the_lesson_that_is_named(make):
 @needs_make
 def test_test_runs_pytest_with_the_test_extra(make):
     ran, calls = make("test", "PYTEST_OPTIONS=-x")
-    assert ran.returncode == 0 and "--editable .[test]" in calls and calls.splitlines()[-1].endswith(" -x") and ".venv/bin/python -m pytest -n 2" in calls
+    assert ran.returncode == 0 and "--editable .[test]" in calls
+    assert re.search(r"\.venv/bin/python -m pytest .*-x$", calls.splitlines()[-1])
 
 
 @needs_make

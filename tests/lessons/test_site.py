@@ -92,12 +92,52 @@ def test_source_code_is_set_in_letters_of_one_width_and_never_broken_within_a_wo
     assert looks == [[True, True, "normal", "auto"]] * 3  # the cell, what it shows, what it prints
 
 
+def test_a_page_has_its_headings_beside_it_and_only_what_can_be_used_is_a_tab_stop(tmp_path):
+    wide = {"text/html": '<img alt="Bars" width="700" src="data:image/png;base64,AAAA"><img alt="Dot" width="70" src="data:,">'}
+    prose = "# Title\n\n## Cut\n\n$$a + b$$\n\n### Cut\n\n## A & b"
+    page = render(new_notebook(cells=[new_markdown_cell(prose), new_code_cell("x", outputs=[new_output("display_data", wide)])]), "a page")
+    for nav in page.select('nav[aria-label="On this page"]'):
+        led = [(link.text, page.select_one(link["href"]).text.strip()) for link in nav.select("a")]
+        assert led == [(words, words) for words in ("Cut", "Cut", "A & b")]
+    assert len(page.select('nav[aria-label="On this page"]')) == 2 and page.select("[tabindex]") == []
+    assert [image["alt"] for image in page.select(".picture > img.wide")] == ["Bars"] and page.select_one("span.formula > math")
+
+
+FITS = """() => ({
+  sideways: document.documentElement.scrollWidth - innerWidth,
+  formula: (formula => formula.scrollWidth > formula.clientWidth)(document.querySelector('.formula')),
+  contents: [...document.querySelectorAll('.contents')].filter(each => each.offsetParent || getComputedStyle(each).position === 'sticky')
+    .filter(each => getComputedStyle(each).display !== 'none').map(each => [each.tagName, Math.round(each.getBoundingClientRect().top)]),
+  dark: getComputedStyle(document.body).backgroundColor.match(/\\d+/g).slice(0, 3).every(part => part < 60),
+})"""
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium found (put it on the path, or name it in CHROMIUM)")
+def test_a_page_fits_a_phone_keeps_its_contents_in_view_and_is_dark_where_the_system_is(tmp_path):
+    from playwright.sync_api import sync_playwright
+
+    prose = "# Title\n\n" + "\n\n".join(f"## Part {n}\n\n$${'+'.join(['x'] * 90)}$$\n\n" + "words " * 300 for n in range(8))
+    (tmp_path / "page.html").write_text(str(render(new_notebook(cells=[new_markdown_cell(prose)]), "a page")), encoding="utf-8")
+    seen = []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=FLAGS)
+        for width, scheme in ((390, "dark"), (1400, "light")):
+            opened = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
+            opened.goto((tmp_path / "page.html").as_uri())
+            opened.evaluate("() => window.scrollTo(0, 1500)")
+            seen.append(opened.evaluate(FITS))
+        browser.close()
+    phone = {"sideways": 0, "formula": True, "contents": [["DETAILS", 0]], "dark": True}
+    assert seen == [phone, phone | {"contents": [["NAV", 0]], "dark": False}]
+
+
 def test_links_lead_to_pages_and_copied_files(course):
     site = build(course)
     first = BeautifulSoup((site / "01_first.html").read_text(encoding="utf-8"), "html.parser")
     front = BeautifulSoup((site / "index.html").read_text(encoding="utf-8"), "html.parser")
     links = [link["href"] for link in first.select("a")]
-    assert links == ["index.html", "02_next.html", "02_next.html#end", "https://example.com/paper"]
+    ways = ["index.html", "02_next.html"]
+    assert links == [*ways, "02_next.html#end", "https://example.com/paper", *ways]
     assert [link["href"] for link in front.select("a")] == ["01_first.html", "LICENSE"] and "package" in front.text
     assert (site / "LICENSE").read_text() == "MIT" and loaded_from_elsewhere(front) == []
 
