@@ -2,6 +2,7 @@
 
 import html
 import itertools
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -49,6 +50,16 @@ def _control(name: str, given: Any) -> ipywidgets.Widget:
     )
 
 
+def _row(control: ipywidgets.Widget) -> ipywidgets.Widget:
+    """The control; a field that answers only when Enter is pressed says so beside it."""
+    if not isinstance(control, ipywidgets.Text) or control.continuous_update:
+        return control
+    if not control.placeholder.strip("\u200b"):  # ipywidgets' word for none
+        control.placeholder = "Type, and press Enter"
+    hint = ipywidgets.HTML('<span style="color:#595959">Enter answers</span>')
+    return ipywidgets.HBox([control, hint], layout={"flex_flow": "row wrap"})
+
+
 def _stops(control: ipywidgets.Widget) -> list:
     """Every value that a control can take; of a text, the one it has."""
     if hasattr(control, "options"):
@@ -68,9 +79,10 @@ class Explorer(ipywidgets.VBox):
         self._draw, self._alt, self._hover, self._paused = draw, alt, hover, False
         self.controls = dict(controls)
         self.picture = ""  # the last picture that was drawn, an HTML <img>, under it the places that answer the pointer
+        self._tallest = (1, 0)  # width and height of the tallest picture so far, in CSS pixels
         self._error, self._shown = ipywidgets.HTML(), ipywidgets.HTML()
         self._shown.add_class("minimllm-picture")
-        super().__init__([*self.controls.values(), self._error, self._shown])
+        super().__init__([*map(_row, self.controls.values()), self._error, self._shown])
         for control in self.controls.values():
             control.observe(self._redraw, "value")
         self._redraw()
@@ -122,9 +134,16 @@ class Explorer(ipywidgets.VBox):
         except Exception as error:
             told = html.escape(f"{type(error).__name__}: {error}")
             self._error.value = f'<p role="alert" style="color:#B34700"><b>The picture is out of date.</b> Drawing failed: {told}</p>'
-            self._shown.value = f'<div style="opacity:0.3">{self.picture}</div>'
+            self._shown.value = f'<div style="opacity:0.3">{self._in_place()}</div>'
             raise
-        self._error.value, self._shown.value = "", self.picture
+        self._error.value, self._shown.value = "", self._in_place()
+
+    def _in_place(self) -> str:
+        """The picture, with at least the room that the tallest one took: a smaller one must not let the page below jump."""
+        if size := re.search(r'<img [^>]*width="(\d+)" height="(\d+)"', self.picture):
+            self._tallest = max(self._tallest, (int(size[1]), int(size[2])), key=lambda size: size[1])
+        width, height = self._tallest
+        return f'<div style="max-width:{width}px;aspect-ratio:{width}/{height}">{self.picture}</div>' if height else self.picture
 
     def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
         """The live widget, and for readers without a kernel the same picture as a still."""

@@ -142,7 +142,7 @@ def test_moving_a_control_changes_the_picture_and_its_text():
     before = widget.picture
     widget.controls["height"].value = 2
     assert widget.picture != before and alt(widget.picture) == "a red bar of height 2"
-    assert widget.children[-1].value == widget.picture
+    assert widget.picture in widget.children[-1].value
     widget.controls["height"].value = 1
     assert widget.picture == before
 
@@ -157,6 +157,27 @@ def test_an_error_reaches_the_kernel_and_the_reader_and_marks_the_picture():
     assert "out of date" in widget._repr_mimebundle_()["text/html"]
     widget.controls["height"].value = 4
     assert not widget.error and "opacity" not in widget.children[-1].value and alt(widget.picture) == "a red bar of height 4"
+
+
+def test_a_smaller_picture_keeps_the_room_of_the_tallest_one():
+    """Else all that is below jumps up, under the pointer of the one who has just typed something that is refused."""
+    widget = explore(lambda inches: figures.placed(4, inches, (0.5, 0.2, 3, 0.5))[0], "a frame", inches=[2, 3, 1])
+    rooms = []
+    for inches in (2, 3, 1):
+        widget.set(inches=inches)
+        rooms.append([int(size) for size in re.search(r"aspect-ratio:(\d+)/(\d+)", widget.children[-1].value).groups()])
+    drawn = [int(size) for size in re.search(r'width="(\d+)" height="(\d+)"', widget.picture).groups()]
+    assert rooms[1] == rooms[2] and rooms[0][1] < rooms[1][1] and drawn[1] < rooms[1][1] and drawn[0] == rooms[2][0]
+    assert "aspect-ratio" not in widget._repr_mimebundle_()["text/html"], "a still has its own size"
+
+
+@pytest.mark.parametrize("name", ["mask_laboratory", "question_explorer", "looking_explorer", "gate_explorer", "name_explorer"])
+def test_a_field_that_answers_on_enter_says_so_and_no_other_control_does(name):
+    widget = WIDGETS[name]()
+    waiting = [control for control in widget.controls.values() if isinstance(control, ipywidgets.Text) and not control.continuous_update]
+    rows = [child for child in widget.children if isinstance(child, ipywidgets.HBox)]
+    assert waiting and [row.children[0] for row in rows] == waiting
+    assert all("Enter answers" in row.children[1].value and "Enter" in row.children[0].placeholder for row in rows)
 
 
 def test_a_sweep_meets_the_error_that_a_single_drawing_does_not():
