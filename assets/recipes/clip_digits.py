@@ -6,7 +6,7 @@
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from minimllm import (
     CHECKPOINTS,
@@ -18,8 +18,8 @@ from minimllm import (
     TrainingConfig,
     batch_indices,
     clamp_temperature,
+    clip_loss,
     clip_vit,
-    contrastive_loss,
     digits,
     generator_for,
     normalise,
@@ -73,12 +73,7 @@ def make_batches(tokenizer: Tokenizer, config: TrainingConfig):
     return make_batch
 
 
-def loss(model: nn.Module, batch: tuple[Tensor, Tensor, Tensor, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-    """The contrastive loss; a digit's other captions, and other pictures of it, are no negatives."""
-    images, ids, mask, fits = batch
-    logits = model(images, ids, mask)
-    found = fits.gather(1, logits.argmax(dim=1, keepdim=True))
-    return contrastive_loss(logits, same=fits), {"accuracy": found.float().mean()}
+loss = clip_loss  # a digit's other captions, and other pictures of it, are no negatives
 
 
 @torch.no_grad()

@@ -19,8 +19,8 @@ def batch_indices(count: int, batch_size: int, seed: int, step: int) -> Tensor:
 
 
 def to_device(batch: Any, device: torch.device | str) -> Any:
-    """``batch`` with all tensors in its tuples, lists and dicts on ``device``; anything else passes as it is."""
-    if isinstance(batch, Tensor):
+    """``batch`` with all tensors in its tuples, lists and dicts on ``device``, and what has a method ``to``; anything else passes as it is."""
+    if isinstance(batch, Tensor) or hasattr(batch, "to"):
         return batch.to(device)
     if isinstance(batch, dict):
         return {key: to_device(value, device) for key, value in batch.items()}

@@ -3,8 +3,13 @@
 import hashlib
 import json
 import os
+import platform
 import re
+import shutil
+import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -14,7 +19,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from minimllm.weights.fitting import enumerate_names
-from minimllm.weights.folders import real, sweep, unfinished
+from minimllm.weights.folders import lock, real, sweep, unfinished, unlock
 
 FORMAT = "minimllm training checkpoint, version 1"
 FILE_NAME = re.compile(r"step-(\d{8})\.safetensors")
@@ -37,6 +42,39 @@ def save_checkpoint(folder: str | Path, step: int, tensors: dict[str, Tensor], r
         _flush(path.parent)
     tidy(folder)
     return path
+
+
+@contextmanager
+def only_writer(folder: str | Path, patience: float = 30.0) -> Iterator[None]:
+    """Within it no other process that asks for the same trains in the folder. One that was killed is waited for: its workers end soon.
+
+    Raises:
+        ValueError: naming the process that still writes there after ``patience`` seconds.
+    """
+    mark = real(folder) / ".running"
+    ends = time.monotonic() + patience
+    while True:
+        mark.mkdir(parents=True, exist_ok=True)
+        try:
+            handle = lock(mark, wait=False)
+            if handle is None or os.path.samestat(os.fstat(handle), os.stat(mark)):
+                break
+            unlock(handle)  # its owner has just ended, and taken it away
+        except FileNotFoundError:
+            continue
+        except BlockingIOError:
+            if time.monotonic() > ends:
+                who = ", ".join(path.name for path in mark.iterdir())
+                raise ValueError(f"another training writes to {folder} ({who}); wait for its end, or name another folder") from None
+            time.sleep(0.2)
+    try:
+        for path in mark.iterdir():  # of one that was killed
+            path.unlink()
+        (mark / f"process {os.getpid()} on {platform.node()}").touch()
+        yield
+    finally:
+        shutil.rmtree(mark, ignore_errors=True)
+        unlock(handle)
 
 
 def tidy(folder: str | Path) -> None:

@@ -11,6 +11,9 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from minimllm.training.parts import require_whole
+from minimllm.training.processes import gather_rows
+
 
 def contrastive_loss(logits: Float[Tensor, "images texts"], same: Bool[Tensor, "images texts"] | None = None) -> Float[Tensor, ""]:
     """Symmetric cross-entropy of a square similarity matrix: each image finds its text, each text its image.
@@ -26,7 +29,7 @@ def contrastive_loss(logits: Float[Tensor, "images texts"], same: Bool[Tensor, "
     Raises:
         ValueError: if the matrix is not square, is empty, or ``same`` has another shape.
     """
-    check_pairs(logits, same)
+    check_pairs(logits, same, "contrastive_loss")
     if same is not None:
         logits = logits.masked_fill(same & ~own_pairs(logits), float("-inf"))
     pairs = torch.arange(len(logits), device=logits.device)
@@ -47,7 +50,7 @@ def sigmoid_loss(logits: Float[Tensor, "images texts"], same: Bool[Tensor, "imag
     Raises:
         ValueError: as :func:`contrastive_loss`.
     """
-    check_pairs(logits, same)
+    check_pairs(logits, same, "sigmoid_loss")
     own = own_pairs(logits)
     losses = -F.logsigmoid(torch.where(own, logits, -logits))
     if same is not None:
@@ -55,8 +58,9 @@ def sigmoid_loss(logits: Float[Tensor, "images texts"], same: Bool[Tensor, "imag
     return losses.sum() / len(logits)
 
 
-def check_pairs(logits: Tensor, same: Tensor | None) -> None:
-    """Raise a ``ValueError`` unless the matrix is square and ``same`` of its shape."""
+def check_pairs(logits: Tensor, same: Tensor | None, name: str) -> None:
+    """Raise a ``ValueError`` unless the matrix is square, of a whole batch, and ``same`` of its shape."""
+    require_whole(name)
     if logits.ndim != 2 or logits.shape[0] != logits.shape[1] or logits.shape[0] == 0:
         raise ValueError(
             f"expected a square matrix of similarities, row i and column i a pair, got {tuple(logits.shape)}; "
@@ -85,10 +89,14 @@ def clip_loss(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """What one training step of CLIP computes, for :func:`minimllm.training.train`: the loss, and how many pairs are found.
 
+    It has two halves, ``clip_loss.embed`` and ``clip_loss.compare``, by which :func:`minimllm.training.train` computes the loss of a whole
+    batch whose rows lie in several processes, or do not fit into the memory at once.
+
     Args:
         model: a :class:`~minimllm.models.clip.CLIP`.
         batch: normalised images, token ids, their mask, and the table ``same`` of :func:`contrastive_loss`; the last two may be ``None``.
-        gather: whether to compare with the pairs of all processes, see :func:`gather_embeddings`; ``same`` is then of all pairs.
+        gather: whether to compare with the pairs of all processes in a loop of one's own, see :func:`gather_embeddings`; ``same`` is then
+            of all pairs.
 
     Returns:
         The loss, and the share of images whose most similar text is true of them, as ``accuracy``.
@@ -97,8 +105,7 @@ def clip_loss(
         ValueError: a text without an end token, which the model would read at its first token, and so learn nothing of the text;
             as many texts as images are needed; errors as of the model.
     """
-    logits = batch_logits(model, batch, gather)
-    return contrastive_loss(logits, batch[3]), found_pairs(logits, batch[3])
+    return compare_by_softmax(model, *embed_pairs(model, batch, gather))
 
 
 def siglip_loss(
@@ -109,22 +116,42 @@ def siglip_loss(
     Raises:
         ValueError: a model without ``logit_bias``; and as :func:`clip_loss`.
     """
+    return compare_by_sigmoid(model, *embed_pairs(model, batch, gather))
+
+
+def embed_pairs(
+    model: nn.Module, batch: tuple[Tensor, Tensor, Tensor | None, Tensor | None], gather: bool = False
+) -> tuple[Tensor, ...]:
+    """The embeddings of images and texts, ``(rows, embed_dim)`` each, and the rows of ``same``, if there are any; errors as :func:`clip_loss`.
+
+    With ``gather`` the embeddings of all processes.
+    """
+    images, ids, mask, same = batch
+    check_ends(ids, model.config.text.eos_token_id)
+    embeddings = model.encode_image(images), model.encode_text(ids, mask)
+    embeddings = tuple(map(gather_embeddings, embeddings)) if gather else embeddings
+    return embeddings if same is None else (*embeddings, same)
+
+
+def compare_by_softmax(model: nn.Module, image: Tensor, text: Tensor, same: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+    """Loss and metrics of :func:`clip_loss` from the embeddings of a whole batch."""
+    logits = model.compare(image, text)
+    return contrastive_loss(logits, same), found_pairs(logits, same)
+
+
+def compare_by_sigmoid(model: nn.Module, image: Tensor, text: Tensor, same: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+    """Loss and metrics of :func:`siglip_loss` from the embeddings of a whole batch."""
     if model.logit_bias is None:
         raise ValueError(
             "this model has no logit_bias, which the sigmoid loss needs; CLIPConfig(..., initial_logit_bias=-10.0, "
             "initial_logit_scale=math.log(10)) starts as SigLIP does"
         )
-    logits = batch_logits(model, batch, gather)
-    return sigmoid_loss(logits, batch[3]), found_pairs(logits, batch[3])
+    logits = model.compare(image, text)
+    return sigmoid_loss(logits, same), found_pairs(logits, same)
 
 
-def batch_logits(model: nn.Module, batch: tuple[Tensor, Tensor, Tensor | None, Tensor | None], gather: bool) -> Tensor:
-    """All images against all texts of a batch, or with ``gather`` of the batches of all processes; errors as of :func:`clip_loss`."""
-    images, ids, mask, _ = batch
-    check_ends(ids, model.config.text.eos_token_id)
-    if not gather:
-        return model(images, ids, mask)
-    return model.compare(gather_embeddings(model.encode_image(images)), gather_embeddings(model.encode_text(ids, mask)))
+clip_loss.embed, clip_loss.compare = embed_pairs, compare_by_softmax
+siglip_loss.embed, siglip_loss.compare = embed_pairs, compare_by_sigmoid
 
 
 def found_pairs(logits: Tensor, same: Tensor | None) -> dict[str, Tensor]:
@@ -147,17 +174,16 @@ def check_ends(ids: Tensor, eos_token_id: int) -> None:
 
 class _Gather(torch.autograd.Function):
     @staticmethod
-    def forward(context, local: Tensor) -> Tensor:
-        gathered = [torch.empty_like(local) for _ in range(dist.get_world_size())]
-        dist.all_gather(gathered, local.contiguous())
-        return torch.cat(gathered)
+    def forward(context, local: Tensor, sizes: list[int]) -> Tensor:
+        context.sizes = sizes
+        return gather_rows(local, sizes)
 
     @staticmethod
-    def backward(context, gradient: Tensor) -> Tensor:
+    def backward(context, gradient: Tensor) -> tuple[Tensor, None]:
         # Every process computed a loss with our rows in it, so every process holds a part of their gradient.
         gradient = gradient.contiguous()
         dist.all_reduce(gradient)
-        return gradient.chunk(dist.get_world_size())[dist.get_rank()]
+        return gradient.split(context.sizes)[dist.get_rank()], None
 
 
 def gather_embeddings(local: Float[Tensor, "batch dim"]) -> Float[Tensor, "all_batches dim"]:
@@ -166,16 +192,10 @@ def gather_embeddings(local: Float[Tensor, "batch dim"]) -> Float[Tensor, "all_b
     Each process encodes its own part of the batch, gathers the embeddings of the others (a few hundred numbers a sample, against
     millions of activations), and computes the loss over all of them. Gradients flow back to the process that each row came from,
     summed over the processes; with ``DistributedDataParallel``, which averages over them, training equals one process with the
-    whole batch. Without ``torch.distributed``, or with one process, the embeddings come back as they are.
-
-    Raises:
-        ValueError: if the processes hold different numbers of rows.
+    whole batch. The parts may be of unequal size. Without ``torch.distributed``, or with one process, the embeddings come back as they are.
     """
     if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
         return local
     sizes = [torch.zeros_like(torch.tensor([len(local)], device=local.device)) for _ in range(dist.get_world_size())]
     dist.all_gather(sizes, torch.tensor([len(local)], device=local.device))
-    if len({int(size) for size in sizes}) > 1:
-        listed = ", ".join(str(int(size)) for size in sizes)
-        raise ValueError(f"the processes hold batches of {listed} samples; gathering needs equal ones, so drop the incomplete batch")
-    return _Gather.apply(local)
+    return _Gather.apply(local, [int(size) for size in sizes])

@@ -25,6 +25,10 @@ class TrainingConfig:
         clip: largest norm of the whole gradient; a longer one is scaled down to it.
         seed: of everything random in the loop.
         evaluate_every, checkpoint_every: in steps; both also happen after the last step. They do not change the result.
+        micro_batch_size: most rows that go through the model at once; larger batches go in parts, whose gradients are added up.
+            ``None``: all of a process's rows. Changes the memory, and the result by rounding only (and dropout, which is drawn by parts).
+        bfloat16: compute the losses with matrix products in bfloat16 where torch's autocast does; weights and updates stay as they are.
+        recompute: keep the inputs of blocks alone for the way back, and compute the blocks again there: less memory, a third more time.
 
     Raises:
         ValueError: for a value outside its range.
@@ -44,9 +48,12 @@ class TrainingConfig:
     seed: int = 0
     evaluate_every: int | None = None
     checkpoint_every: int = 100
+    micro_batch_size: int | None = None
+    bfloat16: bool = False
+    recompute: bool = False
 
     def __post_init__(self):
-        for name in ("steps", "batch_size", "checkpoint_every", "evaluate_every"):
+        for name in ("steps", "batch_size", "checkpoint_every", "evaluate_every", "micro_batch_size"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be 1 or more, got {value}")

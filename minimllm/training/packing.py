@@ -20,6 +20,7 @@ from minimllm.data.tokenizer import Tokenizer
 from minimllm.data.words import WORDS
 from minimllm.layers.masks import segment_mask
 from minimllm.layers.segments import predecessors, segment_positions
+from minimllm.training.parts import cut
 
 ANSWER, CAPTION = 1, 2
 
@@ -33,6 +34,9 @@ class Packed(NamedTuple):
         scored: ``ANSWER`` (1) or ``CAPTION`` (2) on the tokens that are scored, 0 on all others, ``(rows, length)``.
         images: normalised pictures of all rows in reading order, or their ``Tiles``; ``None`` without.
         features: what the model's ``features`` made of the pictures, in place of ``images``.
+        pictures: how many of the pictures belong to each row, ``(rows,)``; ``None``: one to each.
+        counts: of a part of a batch, by what :func:`packed_loss` divides: the whole's number of scored tokens of each kind, times the
+            part's share of the rows. The mean over all tokens is then the mean over the parts, each by its share of the rows.
     """
 
     ids: Int[Tensor, "rows length"]
@@ -40,6 +44,37 @@ class Packed(NamedTuple):
     scored: Int[Tensor, "rows length"]
     images: Any = None
     features: Float[Tensor, "pictures tokens width"] | None = None
+    pictures: Int[Tensor, " rows"] | None = None
+    counts: dict[int, float] | None = None
+
+    @property
+    def rows(self) -> int:
+        """How many rows there are."""
+        return len(self.ids)
+
+    def cut(self, first: int, last: int) -> "Packed":
+        """The rows from ``first`` to ``last`` with their pictures, which still count as a part of all.
+
+        Raises:
+            ValueError: as many pictures as belong to no one knows which row.
+        """
+        rows, share = slice(first, last), (last - first) / self.rows
+        ends = F.pad((torch.ones(self.rows, dtype=torch.long) if self.pictures is None else self.pictures).cumsum(0), (1, 0)).tolist()
+        held = {"images": self.images, "features": self.features}
+        for name, value in held.items():
+            if isinstance(value, Tensor):
+                if len(value) != ends[-1]:
+                    raise ValueError(f"{name} holds {len(value)} pictures, and {self.rows} rows have {ends[-1]} by the field pictures")
+                held[name] = value[ends[first] : ends[last]]
+            elif value is not None:
+                held[name] = cut(value, first, last)
+        counts = {kind: count * share for kind, count in self.count().items()}
+        pictures = None if self.pictures is None else self.pictures[rows]
+        return Packed(self.ids[rows], self.segments[rows], self.scored[rows], **held, pictures=pictures, counts=counts)
+
+    def count(self) -> dict[int, float]:
+        """By what the loss of each kind of token is divided."""
+        return {kind: int((self.scored == kind).sum()) for kind in (ANSWER, CAPTION)} if self.counts is None else self.counts
 
 
 def pack(
@@ -94,7 +129,8 @@ def pack(
     if questions is not None:
         number = torch.arange(questions.kind.shape[1])[:, None] + (1 if captions is None else 2)
         parts.append(torch.cat(_turns(questions, number, tokenizer), dim=-1).flatten(2))
-    return Packed(*_close_up(torch.cat(parts, dim=-1), tokenizer.pad_token_id), images)
+    turns = 0 if earlier is None else earlier.kind.shape[1]
+    return Packed(*_close_up(torch.cat(parts, dim=-1), tokenizer.pad_token_id), images, pictures=pictures.expand(rows) + turns)
 
 
 def _turns(questions: Questions, segment: int | Tensor, tokenizer: Tokenizer) -> list[Int[Tensor, "3 rows texts words"]]:
@@ -138,7 +174,7 @@ def scored_logits(model: nn.Module, batch: Packed) -> tuple[Float[Tensor, "score
         ValueError: if nothing is scored, and the errors of the model.
     """
     rows, places = batch.scored.nonzero(as_tuple=True)
-    if len(rows) == 0:
+    if len(rows) == 0 and not any(batch.count().values()):
         raise ValueError("no token of this batch is scored, so there is nothing to learn from; are there answers or captions in it?")
     where = rows, predecessors(batch.segments)[rows, places]
     if model.image_token_id is None:
@@ -163,10 +199,10 @@ def packed_loss(model: nn.Module, batch: Packed, caption_weight: float = 0.5) ->
     losses, right = F.cross_entropy(logits, targets, reduction="none"), logits.argmax(dim=-1) == targets
     loss, metrics = logits.new_zeros(()), {}
     for kind, name, weight in ((ANSWER, "answers", 1.0), (CAPTION, "captions", caption_weight)):
-        of_kind = kinds == kind
-        if of_kind.any():
-            loss = loss + weight * losses[of_kind].mean()
-            metrics[name] = right[of_kind].float().mean()
+        of_kind, count = kinds == kind, batch.count()[kind]
+        if count:
+            loss = loss + weight * losses[of_kind].sum() / count
+            metrics[name] = right[of_kind].float().sum() / count
     return loss, metrics
 
 
