@@ -19,7 +19,7 @@ def batch_indices(count: int, batch_size: int, seed: int, step: int) -> Tensor:
 
 
 def to_device(batch: Any, device: torch.device | str) -> Any:
-    """``batch`` with all tensors in its tuples, lists and dicts on ``device``, and what has a method ``to``; anything else passes as it is."""
+    """``batch`` with all tensors in its tuples, lists and dicts on ``device``, and what else has a method ``to``; the rest as it is."""
     if isinstance(batch, Tensor) or hasattr(batch, "to"):
         return batch.to(device)
     if isinstance(batch, dict):

@@ -23,6 +23,7 @@ from minimllm.weights.folders import lock, real, sweep, unfinished, unlock
 
 FORMAT = "minimllm training checkpoint, version 1"
 FILE_NAME = re.compile(r"step-(\d{8})\.safetensors")
+PATIENCE = 30.0  # seconds to wait for another run in the same folder: the workers of one that was killed end within one
 KEPT = 2  # the newest, and the one before it in case the newest is damaged
 
 
@@ -45,14 +46,14 @@ def save_checkpoint(folder: str | Path, step: int, tensors: dict[str, Tensor], r
 
 
 @contextmanager
-def only_writer(folder: str | Path, patience: float = 30.0) -> Iterator[None]:
+def only_writer(folder: str | Path) -> Iterator[None]:
     """Within it no other process that asks for the same trains in the folder. One that was killed is waited for: its workers end soon.
 
     Raises:
-        ValueError: naming the process that still writes there after ``patience`` seconds.
+        ValueError: naming the process that still writes there after some seconds.
     """
     mark = real(folder) / ".running"
-    ends = time.monotonic() + patience
+    ends = time.monotonic() + PATIENCE
     while True:
         mark.mkdir(parents=True, exist_ok=True)
         try:

@@ -116,6 +116,6 @@ def _refuse_batch_norm(model: nn.Module) -> None:
     for name, module in model.named_modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and not isinstance(module, nn.SyncBatchNorm):
             raise ValueError(
-                f"{name} is a {type(module).__name__}, whose mean is over the rows that it sees: a batch in parts would be another training. "
+                f"{name} is a {type(module).__name__}, whose mean is over the rows that it sees: in parts it would be another training. "
                 "Use one process without micro-batches, or another norm"
             )

@@ -4,8 +4,8 @@ Its promise: a run is a pure function of its configuration. The batch of step ``
 randomness (dropout, say) comes from generators that are seeded afresh at every step. So a checkpoint needs no generator's state, and a run
 that is killed at any moment and started again ends with the same weights, bit for bit.
 
-Under ``torchrun --nproc-per-node=N script.py`` the same script trains with N processes: each takes its own rows of every batch, their gradients
-are added up, and the first writes and reports. Losses and weights are those of one process but for rounding, which Muon's iterations and
+Under ``torchrun --nproc-per-node=N script.py`` the same script trains with N processes: each takes its own rows of every batch, their
+gradients are added up, and the first writes and reports. Losses and weights are those of one process but for rounding, which Muon's iterations and
 AdamW's division enlarge step by step, as they do where one process sums a batch in another order.
 """
 
@@ -56,15 +56,15 @@ def train(
     Args:
         model: moved to ``device``, and left in evaluation mode.
         make_batch: ``make_batch(step)`` is the batch of step 0, 1, …; it may depend on nothing else (give it a seed of its own).
-        loss_function: ``loss_function(model, batch)`` is the scalar loss, and a dict of metrics to show: means over the rows, unless batch or
-            loss say otherwise (:mod:`minimllm.training.parts`).
+        loss_function: ``loss_function(model, batch)`` is the scalar loss, and a dict of metrics to show: means over the rows, unless batch
+            or loss say otherwise (:mod:`minimllm.training.parts`).
         config: steps, learning rates, seed and so on.
         device: where to train, and where the tensors of a batch are moved; ``None``: where the model is.
         evaluate: ``evaluate(model)`` is a dict of metrics; called every ``config.evaluate_every`` steps and after the last,
             without gradients and in evaluation mode, in the first process.
         after_step: ``after_step(model, step)`` is called after each update, without gradients, for what must hold at all times.
-        checkpoints: a folder, the same for all processes. The run is saved there every ``config.checkpoint_every`` steps and at its end, and goes on from the newest
-            whole checkpoint that it finds there.
+        checkpoints: a folder, the same for all processes. The run is saved there every ``config.checkpoint_every`` steps and at its end,
+            and goes on from the newest whole checkpoint that it finds there.
         progress: whether to show a bar, and in a notebook the curve; or what else shows the run, as ``progress(history, steps)``, a context
             with a method ``update()`` that is called after each step.
 

@@ -1,7 +1,7 @@
 """A batch in parts: one for each process, and of each as many as the memory asks for.
 
-Whatever the cut, the loss is the whole batch's. Of a mean over rows a part contributes its loss times its share of the rows. What is counted
-otherwise says so: a batch has an attribute ``rows`` and a method ``cut(first, last)``, and its parts know by what to divide
+Whatever the cut, the loss is the whole batch's. Of a mean over rows a part contributes its loss times its share of the rows. What is
+counted otherwise says so: a batch has an attribute ``rows`` and a method ``cut(first, last)``, and its parts know by what to divide
 (:class:`~minimllm.training.packing.Packed`); a loss that compares the rows with each other has two halves, ``embed`` and ``compare``
 (:func:`~minimllm.training.contrastive.clip_loss`).
 """

@@ -1,8 +1,8 @@
 """Several processes that train one model, started by ``torchrun``: what each of them sends to the others.
 
 Each holds the whole model and computes the gradient of its own rows; the sum over the processes is the whole batch's, and all make the same
-step. That is what ``DistributedDataParallel`` does. It wants to be called in the model's place, and our losses call parts of a model, so that
-here the sums are asked for by name.
+step. That is what ``DistributedDataParallel`` does. It wants to be called in the model's place, and our losses call parts of a model, so
+that here the sums are asked for by name.
 """
 
 import atexit

@@ -3,14 +3,13 @@
 The file is its own script: under torchrun it does all the trainings of the table, with one start for all of them.
 """
 
-import dataclasses
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from support import launch, randomise, torchrun
+from support import randomise, torchrun
 from torch import nn
 
 from minimllm import (
@@ -63,7 +62,7 @@ def noise(step: int, *shape: int) -> torch.Tensor:
 
 def classification() -> tuple[nn.Module, Callable, Callable]:
     model = ViT(ViTConfig.digits(classes=3, dim=16, layers=2, heads=2, mlp_dim=24))
-    return model, lambda step: {"batch": (noise(step, ROWS, 1, 8, 8), torch.arange(ROWS) % 3)}["batch"], classification_loss
+    return model, lambda step: (noise(step, ROWS, 1, 8, 8), torch.arange(ROWS) % 3), classification_loss
 
 
 def of_ones_own() -> tuple[nn.Module, Callable, Callable]:
