@@ -33,6 +33,7 @@ _FLOORS: dict[str, dict[str, str]] = {
         "things": "THINGS Things render_things things",
         "digits": "DIGIT_WORDS digits",
         "photos": "photo",
+        "pairs": "Pair Pairs",
         "preprocessing": "Preparation normalise prepare_pictures preprocess",
         "splitting": "SplitPicture picture_text split_grid split_pictures",
         "tokenizer": "Tokenizer",
@@ -57,6 +58,9 @@ _FLOORS: dict[str, dict[str, str]] = {
         "loop": "accuracy classification_loss train",
         "optimizers": "TrainingConfig learning_rate_factor make_optimizers",
         "packing": "ANSWER CAPTION Packed exact_matches pack packed_loss",
+        "pair_batches": "Ahead class_batches clip_batches pair_batches",
+        "parts": "Part",
+        "run_folder": "RunLog finished memory_expected tell write_whole",
     },
     "models": {
         "vit_config": "ViTConfig",

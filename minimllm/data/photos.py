@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
+from typing import BinaryIO
 
 import torch
 from jaxtyping import Float, Int
@@ -50,10 +51,15 @@ def open_picture(path: str | PathLike) -> Image.Image:
         raise ValueError(f"{path} is a folder, not a picture")
     if not path.is_file():
         raise ValueError(f"{path} is neither a file nor a folder")
+    return read_picture(path, str(path))
+
+
+def read_picture(file: str | PathLike | BinaryIO, path: str) -> Image.Image:
+    """As :func:`open_picture`, of an open file too; ``path`` is how messages call it."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as picture:
+            with Image.open(file) as picture:
                 frames = frame_count(picture)
                 upright = ImageOps.exif_transpose(picture)
     except UnidentifiedImageError:
@@ -64,7 +70,7 @@ def open_picture(path: str | PathLike) -> Image.Image:
         raise ValueError(f"{path} is damaged or cut short: {str(problem) or type(problem).__name__}") from None
     if frames > 1:
         raise ValueError(f"{path} is animated: it holds {frames} pictures, expected one; save the one you mean by itself")
-    return decode(upright, str(path))
+    return decode(upright, path)
 
 
 def as_tensor(picture: Image.Image, size: int | None = None) -> Float[Tensor, "channels height width"]:

@@ -18,6 +18,8 @@ PAD, START, IMAGE, END, UNKNOWN = SPECIAL_TOKENS = ("<pad>", "<start>", "<|image
 """Ids 0 to 4. ``<|image|>`` is kept for the later lessons; ``<unknown>`` is never given out, it is how an unknown word is found. The end
 token is not number 2, because a CLIP text encoder takes that id as the sign of an old config (see ``minimllm.models.text_encoder``)."""
 
+STRICT, LENIENT = "longest_first", "only_first"
+
 
 class Tokenizer:
     """``tokenizer(texts)`` -> ``(ids, mask)``. Make one with :meth:`from_words` or :meth:`from_texts`, or :meth:`load` it.
@@ -25,9 +27,11 @@ class Tokenizer:
     Args:
         backend: what splits and looks up, with a word-level model and the special tokens.
         context_length: longest text in tokens, start and end token included.
+        lenient: leave out words that are not known, and cut longer texts before their end token, in place of an error: for texts that
+            nobody has looked through.
     """
 
-    def __init__(self, backend: tokenizers.Tokenizer, context_length: int = 77):
+    def __init__(self, backend: tokenizers.Tokenizer, context_length: int = 77, lenient: bool = False):
         missing = [token for token in SPECIAL_TOKENS if backend.token_to_id(token) is None]
         if missing or not isinstance(backend.model, WordLevel):
             raise ValueError(
@@ -35,7 +39,7 @@ class Tokenizer:
             )
         if context_length < 2:
             raise ValueError(f"context_length must leave room for the start and the end token, got {context_length}")
-        self._backend, self.context_length = backend, context_length
+        self._backend, self.context_length, self.lenient = backend, context_length, lenient
         self.pad_token_id, self.start_token_id, self.image_token_id, self.eos_token_id, self._unknown = map(
             backend.token_to_id, SPECIAL_TOKENS
         )
@@ -56,11 +60,11 @@ class Tokenizer:
         return cls(backend, context_length)
 
     @classmethod
-    def from_texts(cls, texts: Iterable[str], context_length: int = 77) -> "Tokenizer":
+    def from_texts(cls, texts: Iterable[str], context_length: int = 77, lenient: bool = False) -> "Tokenizer":
         """A vocabulary of all words of these texts, in alphabetical order."""
         split = cls.from_words([])._backend
         words = (word for text in texts for word, _ in split.pre_tokenizer.pre_tokenize_str(split.normalizer.normalize_str(text)))
-        return cls.from_words(sorted(set(words)), context_length)
+        return cls(cls.from_words(sorted(set(words)))._backend, context_length, lenient)
 
     @property
     def vocab_size(self) -> int:
@@ -83,13 +87,17 @@ class Tokenizer:
 
         Raises:
             ValueError: an unknown word (the message names it, and known ones that are spelled alike), a text longer than
-                ``context_length``, no texts.
+                ``context_length``, unless ``lenient``; no texts.
         """
         texts = [texts] if isinstance(texts, str) else list(texts)
         if not texts or not all(isinstance(text, str) for text in texts):
             raise ValueError(f"expected a list of texts, at least one; got {texts[:3]!r}")
         rows = []
         for text, encoding in zip(texts, self._backend.encode_batch(texts, add_special_tokens=False), strict=True):
+            if self.lenient:
+                known = [number for number in encoding.ids if number != self._unknown][: self.context_length - start - end]
+                rows.append([self.start_token_id] * start + known + [self.eos_token_id] * end)
+                continue
             if self._unknown in encoding.ids:
                 begin, stop = encoding.offsets[encoding.ids.index(self._unknown)]
                 raise ValueError(self._describe_unknown(text[begin:stop], text))
@@ -115,7 +123,8 @@ class Tokenizer:
     def save(self, path: str | os.PathLike) -> None:
         """Write ``tokenizer.json``, which ``PreTrainedTokenizerFast(tokenizer_file=...)`` of transformers opens too."""
         copy = tokenizers.Tokenizer.from_str(self._backend.to_str())
-        copy.enable_truncation(self.context_length)  # where the format keeps the length; there a longer text is cut
+        # Where the format keeps the length; there a longer text is cut. The strategies are one for single texts, and tell us what we are.
+        copy.enable_truncation(self.context_length, strategy=LENIENT if self.lenient else STRICT)
         copy.enable_padding(pad_id=self.pad_token_id, pad_token=PAD)
         path = Path(path)
         unfinished = path.with_name(f".{path.name}.unfinished")
@@ -139,8 +148,9 @@ class Tokenizer:
         try:
             backend = tokenizers.Tokenizer.from_file(str(path))
             length = backend.truncation["max_length"] if backend.truncation else 77
+            lenient = backend.truncation is not None and backend.truncation["strategy"] == LENIENT
             backend.no_truncation()
             backend.no_padding()
-            return cls(backend, length)
+            return cls(backend, length, lenient)
         except Exception as error:  # the library raises plain Exceptions
             raise ValueError(f"{str(path)!r} is no tokenizer file of ours: {error}") from error

@@ -35,12 +35,22 @@ CONFIGS: dict[str, tuple[str, str | None]] = {
     "LlamaVisionConfig": ("minimllm.models.llama_vision.model", "LlamaVision"),
 }
 
+# What a folder of transformers' form calls its model, and ours.
+PRETRAINED: dict[str, tuple[str, str]] = {
+    "vit": ("minimllm.models.vit", "ViT"),
+    "clip": ("minimllm.models.clip", "CLIP"),
+    "llama": ("minimllm.models.language_model", "LanguageModel"),
+    "llava": ("minimllm.models.unified", "UnifiedMLLM"),
+    "mllama": ("minimllm.models.llama_vision.model", "LlamaVision"),
+}
+
 
 def load(name: str | PathLike) -> tuple[nn.Module, Tokenizer | None]:
     """A trained model and its tokenizer.
 
     Args:
-        name: of a checkpoint that comes with the course (``vit``, ``clip``, ``clip_digits`` ...), or a folder that :func:`save` wrote.
+        name: of a checkpoint that comes with the course (``vit``, ``clip``, ``clip_digits`` ...), or a folder that :func:`save` wrote, or
+            a model's ``save_pretrained``.
 
     Returns:
         The model in evaluation mode, and its tokenizer; ``None`` for a model that reads no text.
@@ -61,6 +71,8 @@ def load(name: str | PathLike) -> tuple[nn.Module, Tokenizer | None]:
 def open_checkpoint(folder: Path) -> tuple[nn.Module, Tokenizer | None]:
     """The model and the tokenizer of a folder; errors as :func:`load`."""
     values = read_json(folder / "config.json")
+    if "type" not in values and values.get("model_type") in PRETRAINED:
+        return open_pretrained(folder, PRETRAINED[values["model_type"]])
     config = config_from_dict(values, folder / "config.json")
     home, model_name = CONFIGS[type(config).__name__]
     if model_name is None:
@@ -77,6 +89,20 @@ def open_checkpoint(folder: Path) -> tuple[nn.Module, Tokenizer | None]:
         raise ValueError(
             f"{path} has {tokenizer.vocab_size} tokens, and the model of {folder / 'config.json'} reads {vocabulary}: not its own"
         )
+    return model.eval(), tokenizer
+
+
+def open_pretrained(folder: Path, home: tuple[str, str]) -> tuple[nn.Module, Any]:
+    """As :func:`open_checkpoint`, of a folder in transformers' form; a tokenizer that is not the course's own is one of transformers."""
+    model = getattr(import_module(home[0]), home[1]).from_pretrained(folder)
+    path, tokenizer = folder / "tokenizer.json", None
+    if path.exists():
+        try:
+            tokenizer = Tokenizer.load(path)
+        except ValueError:
+            from transformers import AutoTokenizer
+
+            tokenizer = AutoTokenizer.from_pretrained(folder)
     return model.eval(), tokenizer
 
 

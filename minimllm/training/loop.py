@@ -5,8 +5,8 @@ randomness (dropout, say) comes from generators that are seeded afresh at every 
 that is killed at any moment and started again ends with the same weights, bit for bit.
 
 Under ``torchrun --nproc-per-node=N script.py`` the same script trains with N processes: each takes its own rows of every batch, their
-gradients are added up, and the first writes and reports. Losses and weights are those of one process but for rounding, which Muon's iterations and
-AdamW's division enlarge step by step, as they do where one process sums a batch in another order.
+gradients are added up, and the first writes and reports. Losses and weights are those of one process but for rounding, which Muon's
+iterations and AdamW's division enlarge step by step, as they do where one process sums a batch in another order.
 """
 
 import contextlib

@@ -25,6 +25,8 @@ FILES = re.compile(
     r"(config|generation_config|preprocessor_config|processor_config|tokenizer|tokenizer_config|special_tokens_map|card)\.json"
     r"|chat_template\.jinja|model\.safetensors(\.index\.json)?|model-\d{5}-of-\d{5}\.safetensors"
 )
+# What a training that ends with a saved model keeps beside it: allowed, and left as it is.
+KEPT = re.compile(r"history\.jsonl?|checkpoints")
 CONFIG = "config.json"  # the first to go and the last to come: without it a folder holds no model
 UNFINISHED, WHOLE = ".unfinished", ".whole"
 
@@ -112,7 +114,9 @@ def finish(folder: Path) -> None:
 
 
 def was_written_here(path: Path) -> bool:
-    return path.name.startswith((UNFINISHED, WHOLE)) or (path.is_file() and FILES.fullmatch(path.name) is not None)
+    if path.name.startswith((UNFINISHED, WHOLE)) or KEPT.fullmatch(path.name):
+        return True
+    return path.is_file() and FILES.fullmatch(path.name) is not None
 
 
 def real(folder: str | PathLike) -> Path:
