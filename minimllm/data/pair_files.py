@@ -244,7 +244,7 @@ def from_shards(shards: list[str], faults: list[str]) -> tuple[Table, list[str]]
     return Table(kept, "picture", "text", checked=True), faults + [fault for fault in told if fault]
 
 
-def rows_of_shards(shards: list[tuple[str, int, int]]) -> Iterator[dict[str, Any]]:
+def rows_of_shards(shards: list[Any]) -> Iterator[dict[str, Any]]:
     """The pairs of each shard and its faults, in their order."""
     for shard, _, _ in shards:
         count = 0

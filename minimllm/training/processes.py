@@ -16,6 +16,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.rendezvous import rendezvous
 
 BUCKET = 25_000_000  # bytes of gradients that are sent at once: many small messages cost more than a few large ones
 
@@ -35,7 +36,11 @@ def join(device: torch.device) -> torch.device:
     if "TORCHELASTIC_RUN_ID" in os.environ and not dist.is_initialized():
         if sys.platform == "linux" and os.environ.get("LOCAL_WORLD_SIZE") == os.environ.get("WORLD_SIZE"):
             os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # all on one machine: no name of it need be known
-        dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+        store, number, everyone = next(rendezvous("env://"))
+        # Its own part of the store for each life: restarted workers would read where those before them listened.
+        life = dist.PrefixStore(f"life {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+        backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+        dist.init_process_group(backend, store=life, rank=number, world_size=everyone)
         atexit.register(_leave)
         threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     if device.type == "cuda" and device.index is None and count() > 1:
