@@ -122,9 +122,9 @@ def siglip_loss(
 def embed_pairs(
     model: nn.Module, batch: tuple[Tensor, Tensor, Tensor | None, Tensor | None], gather: bool = False
 ) -> tuple[Tensor, ...]:
-    """The embeddings of images and texts, ``(rows, embed_dim)`` each, and the rows of ``same``, if there are any; errors as :func:`clip_loss`.
+    """The embeddings of images and texts, ``(rows, embed_dim)`` each, and the rows of ``same``, if there are any.
 
-    With ``gather`` the embeddings of all processes.
+    With ``gather`` the embeddings of all processes; errors as of :func:`clip_loss`.
     """
     images, ids, mask, same = batch
     check_ends(ids, model.config.text.eos_token_id)

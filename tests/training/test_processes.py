@@ -39,6 +39,7 @@ from minimllm import (
     packed_loss,
     sample_questions,
     scenes,
+    siglip_loss,
     train,
 )
 
@@ -80,8 +81,9 @@ def of_ones_own() -> tuple[nn.Module, Callable, Callable]:
     return model, batch, loss
 
 
-def clip(table: bool = True) -> tuple[nn.Module, Callable, Callable]:
-    model = CLIP(CLIPConfig(IMAGES, TextConfig(50, context_length=8, dim=16, layers=1, heads=2, mlp_dim=24, eos_token_id=49), embed_dim=8))
+def clip(table: bool = True, bias: float | None = None, loss: Callable = clip_loss) -> tuple[nn.Module, Callable, Callable]:
+    text = TextConfig(50, context_length=8, dim=16, layers=1, heads=2, mlp_dim=24, eos_token_id=49)
+    model = CLIP(CLIPConfig(IMAGES, text, embed_dim=8, initial_logit_bias=bias))
 
     def make_batch(step):
         ids = torch.randint(0, 49, (ROWS, 8), generator=generator_for(0, "ids", step))
@@ -90,7 +92,7 @@ def clip(table: bool = True) -> tuple[nn.Module, Callable, Callable]:
         fits[step % ROWS, (step * 2 + 1) % ROWS] = True  # not symmetric, and across the cut
         return noise(step, ROWS, 3, 16, 16), ids, None, fits if table else None
 
-    return model, make_batch, clip_loss
+    return model, make_batch, loss
 
 
 def language() -> tuple[nn.Module, Callable, Callable]:
@@ -125,6 +127,7 @@ TRAININGS = {
     "of one's own": (of_ones_own, {}),
     "clip": (clip, {}),
     "clip without a table": (lambda: clip(table=False), {}),
+    "siglip": (lambda: clip(bias=-2.0, loss=siglip_loss), {}),
     "language": (language, {}),
     "unified": (unified, {}),
     "cross-attention": (cross_attention, {}),
