@@ -63,7 +63,7 @@ site: .venv/.installed-test ## the lessons as web pages in site/, to be read wit
 	@touch $@
 
 .venv/.installed-test: pyproject.toml Makefile
-	@$(call install,.[test,scale])
+	@$(call install,.[test])
 	@touch .venv/.installed $@
 
 # $(call install,WHAT): .venv exists, its Python is recent enough, and WHAT is installed in it, editable, and the released weights.

@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from minimllm.training.spreading import whole
 from minimllm.weights.fitting import enumerate_names
 from minimllm.weights.folders import lock, real, sweep, unfinished, unlock
 
@@ -136,7 +137,7 @@ def training_state(model: nn.Module, optimizers: dict[str, Optimizer]) -> dict[s
         names = _parameter_names(optimizer)
         for index, fields in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{kind}.{names[index]}.{key}": value for key, value in fields.items()}
-    return tensors
+    return {name: whole(tensor) for name, tensor in tensors.items()}
 
 
 def trained(optimizers: dict[str, Optimizer]) -> dict[str, list[str]]:
@@ -224,7 +225,8 @@ def _untied(model: nn.Module) -> dict[str, Tensor]:
     places = set()
     state = {}
     for name, tensor in model.state_dict().items():
-        place = (tensor.untyped_storage().data_ptr(), tensor.storage_offset(), tensor.shape)
+        local = tensor.to_local() if hasattr(tensor, "to_local") else tensor
+        place = (local.untyped_storage().data_ptr(), local.storage_offset(), tensor.shape)
         if tensor.numel() == 0 or place not in places:
             state[name] = tensor
         places.add(place)

@@ -119,9 +119,7 @@ def siglip_loss(
     return compare_by_sigmoid(model, *embed_pairs(model, batch, gather))
 
 
-def embed_pairs(
-    model: nn.Module, batch: tuple[Tensor, Tensor, Tensor | None, Tensor | None], gather: bool = False
-) -> tuple[Tensor, ...]:
+def embed_pairs(model: nn.Module, batch: tuple[Tensor, Tensor, Tensor | None, Tensor | None], gather: bool = False) -> tuple[Tensor, ...]:
     """The embeddings of images and texts, ``(rows, embed_dim)`` each, and the rows of ``same``, if there are any.
 
     With ``gather`` the embeddings of all processes; errors as of :func:`clip_loss`.

@@ -14,6 +14,8 @@ from minimllm.training import processes
 from minimllm.training.batches import to_device
 from minimllm.training.optimizers import TrainingConfig
 from minimllm.training.parts import Part, inside, spans, whole
+from minimllm.training.sharding import blocks_of
+from minimllm.training.spreading import is_spread
 
 LossFunction = Callable[[nn.Module, Any], tuple[Tensor, Any]]
 
@@ -23,8 +25,8 @@ def own_parts(batch: Any, config: TrainingConfig) -> list[Part]:
     part = whole(batch)
     if part.share == 1 and processes.count() > 1:
         part = part.split(processes.count())[processes.rank()]
-    rows = part.last - part.first
-    return part.split(-(-rows // (config.micro_batch_size or rows)))
+    largest = -(-part.of // processes.count())  # as many parts in every process: the blocks that are spread meet at each
+    return part.split(-(-largest // (config.micro_batch_size or largest)))
 
 
 def go_back(
@@ -39,7 +41,8 @@ def go_back(
         _refuse_batch_norm(model)
     way = _compared if hasattr(loss_function, "embed") else _averaged
     loss, metrics = way(model, loss_function, parts, config, step, device)
-    processes.sum_gradients([parameter for parameter in model.parameters() if parameter.requires_grad])
+    own = [parameter for parameter in model.parameters() if parameter.requires_grad and not is_spread(parameter)]
+    processes.sum_gradients(own)  # those of spread blocks are summed on the way back
     return processes.add_up(loss, metrics)
 
 
@@ -97,12 +100,8 @@ def _computing(part: Part, config: TrainingConfig, step: int, device: torch.devi
 
 @contextlib.contextmanager
 def recomputing(model: nn.Module, enabled: bool) -> Iterator[None]:
-    """Within it every block keeps its input alone for the way back, and is computed a second time there (Chen et al. 2016).
-
-    Blocks are the modules in a list whose name ends in ``blocks``.
-    """
-    lists = [module for name, module in model.named_modules() if name.endswith("blocks") and isinstance(module, nn.ModuleList)]
-    blocks = [block for each in lists for block in each] if enabled else []
+    """Within it every block keeps its input alone for the way back, and is computed a second time there (Chen et al. 2016)."""
+    blocks = blocks_of(model) if enabled else []
     for block in blocks:
         block.forward = partial(checkpoint, block.forward, use_reentrant=False)
     try:

@@ -37,6 +37,8 @@ from minimllm.training.gradients import go_back, own_parts, recomputing
 from minimllm.training.history import History
 from minimllm.training.optimizers import TrainingConfig, largest_product, learning_rate_factor, make_optimizers
 from minimllm.training.progress import View, choose_view
+from minimllm.training.sharding import clip_gradients, spread
+from minimllm.training.spreading import whole
 
 
 def train(
@@ -85,6 +87,9 @@ def train(
             processes.collect("the folder is ours")
             history = _resume(checkpoints, model, optimizers, config)
         processes.copy_first(model)
+        given = model
+        if config.shard and processes.count() > 1:
+            model, optimizers = spread(model, optimizers, config, device)
         during.enter_context(_reproducible(device, exact=checkpoints is not None))
         during.enter_context(recomputing(model, config.recompute))
         bar = during.enter_context(choose_view(progress if first else False)(history, config.steps))
@@ -98,7 +103,7 @@ def train(
             model.zero_grad()
             loss, metrics = go_back(model, loss_function, parts, config, step, device)
             _require_finite(loss, "loss", step)
-            _require_finite(nn.utils.clip_grad_norm_(model.parameters(), config.clip).item(), "gradient's norm", step)
+            _require_finite(clip_gradients(list(model.parameters()), config.clip), "gradient's norm", step)
 
             factor = learning_rate_factor(step, config.steps, config.warmup, config.final)
             for optimizer in optimizers.values():
@@ -115,16 +120,21 @@ def train(
                 history.metrics.setdefault(name, []).append(value)
             history.seconds += time.perf_counter() - started
             if evaluate is not None and _is_due(step, config.steps, config.evaluate_every):
-                found = processes.collect(_evaluate(model, evaluate) if first else None)[0]
+                found = processes.collect(_evaluate(model, evaluate) if first or config.shard else None)[0]
                 history.evaluations.append({"step": step + 1, **found})
             if checkpoints is not None and _is_due(step, config.steps, config.checkpoint_every):
                 record = {"config": dataclasses.asdict(config), "history": dataclasses.asdict(history), "trained": trained(optimizers)}
+                if first or config.shard:  # what is spread is gathered by all
+                    state = training_state(model, optimizers)
                 if first:
-                    save_checkpoint(checkpoints, step + 1, training_state(model, optimizers), record)
+                    save_checkpoint(checkpoints, step + 1, state, record)
             bar.update()
         processes.collect("all is written")
-    model.zero_grad()
-    model.eval()
+    if model is not given:
+        given.load_state_dict({name: whole(tensor) for name, tensor in model.state_dict().items()})
+        given.to(device)
+    given.zero_grad()
+    given.eval()
     return history
 
 
@@ -174,7 +184,7 @@ def _resume(folder: str | Path, model: nn.Module, optimizers: dict[str, torch.op
     if found is None:
         return History()
     path, tensors, record = found
-    harmless = ("evaluate_every", "checkpoint_every", "micro_batch_size", "recompute")
+    harmless = ("evaluate_every", "checkpoint_every", "micro_batch_size", "recompute", "shard")
     ours = json.loads(json.dumps(dataclasses.asdict(config)))  # as JSON gives it back: tuples are lists
     theirs = {"bfloat16": False, **record["config"]}  # which checkpoints of earlier versions lack
     for name in sorted(ours.keys() | theirs.keys()):

@@ -9,6 +9,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from minimllm.training.spreading import is_spread, like, whole
+
 
 @dataclass(frozen=True)
 class TrainingConfig:
@@ -28,6 +30,8 @@ class TrainingConfig:
         micro_batch_size: most rows that go through the model at once; larger batches go in parts, whose gradients are added up.
             ``None``: all of a process's rows. Changes the memory, and the result by rounding only (and dropout, which is drawn by parts).
         bfloat16: compute the losses with matrix products in bfloat16 where torch's autocast does; weights and updates stay as they are.
+        shard: with several processes, spread the blocks' weights, gradients and optimizer states over them
+            (:mod:`minimllm.training.sharding`). Muon gathers each of its gradients for the update.
         recompute: keep the inputs of blocks alone for the way back, and compute the blocks again there: less memory, a third more time.
 
     Raises:
@@ -51,6 +55,7 @@ class TrainingConfig:
     micro_batch_size: int | None = None
     bfloat16: bool = False
     recompute: bool = False
+    shard: bool = False
 
     def __post_init__(self):
         for name in ("steps", "batch_size", "checkpoint_every", "evaluate_every", "micro_batch_size"):
@@ -91,7 +96,7 @@ def make_optimizers(model: nn.Module, config: TrainingConfig) -> dict[str, Optim
     Raises:
         ValueError: if no parameter of the model is trainable.
     """
-    groups: dict[tuple[str, float, float], dict] = {}
+    groups: dict[tuple[str, float, float, bool], dict] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
@@ -101,7 +106,8 @@ def make_optimizers(model: nn.Module, config: TrainingConfig) -> dict[str, Optim
         kind, peak = ("muon", config.muon_learning_rate) if muon else ("adamw", config.learning_rate)
         peak *= config.learning_rate_factors.get(last, 1.0)
         decay = config.weight_decay if is_weight else 0.0
-        group = groups.setdefault((kind, peak, decay), {"params": [], "names": [], "lr": peak, "peak": peak, "weight_decay": decay})
+        key = (kind, peak, decay, is_spread(parameter))  # an update takes spread and whole weights by themselves
+        group = groups.setdefault(key, {"params": [], "names": [], "lr": peak, "peak": peak, "weight_decay": decay})
         group["params"].append(parameter)
         group["names"].append(name)
     if not groups:
@@ -132,7 +138,9 @@ class Muon(torch.optim.Muon):
                     continue
                 momentum = self.state[weight].setdefault("momentum_buffer", torch.zeros_like(weight.grad))
                 momentum.lerp_(weight.grad, 1 - group["momentum"])
-                direction = orthogonal(weight.grad.lerp(momentum, group["momentum"]), group["ns_coefficients"], group["ns_steps"])
+                direction = weight.grad.lerp(momentum, group["momentum"])
+                # Rows that were made orthogonal in several processes apart would not be so together.
+                direction = like(orthogonal(whole(direction), group["ns_coefficients"], group["ns_steps"]), weight)
                 weight.mul_(1 - group["lr"] * group["weight_decay"])
                 weight.sub_(direction, alpha=0.2 * group["lr"] * max(weight.shape) ** 0.5)
         return loss

@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 
 from minimllm.training import processes
 from minimllm.training.optimizers import TrainingConfig, make_optimizers
+from minimllm.training.spreading import is_spread, like, whole
 
 
 def blocks_of(model: nn.Module) -> list[nn.Module]:
@@ -35,9 +35,9 @@ def spread(
 
     if not blocks_of(model):
         raise ValueError(f"a {type(model).__name__} has no blocks that could be spread over the processes; leave shard out")
-    mesh, whole = init_device_mesh(device.type, (processes.count(),)), model
+    mesh, given = init_device_mesh(device.type, (processes.count(),)), model
     model = copy.deepcopy(model)
-    whole.to("cpu")
+    given.to("cpu")
     for block in blocks_of(model):
         fully_shard(block, mesh=mesh, reshard_after_forward=True)
         block.set_gradient_divide_factor(1.0)  # the sum of all parts, not their mean
@@ -60,20 +60,10 @@ def state_by_name(optimizer: Optimizer) -> dict[str, dict[str, Any]]:
     return {name: optimizer.state[parameter] for name, parameter in named(optimizer) if parameter in optimizer.state}
 
 
-def like(tensor: Tensor, other: Tensor) -> Tensor:
-    """A whole tensor spread as ``other`` is, if it is."""
-    return distribute_tensor(tensor, other.device_mesh, other.placements, src_data_rank=None) if isinstance(other, DTensor) else tensor
-
-
-def whole(tensor: Tensor) -> Tensor:
-    """A spread tensor, gathered; all processes have to ask for it. Others as they are."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
-
-
 def clip_gradients(parameters: list[nn.Parameter], largest: float) -> float:
     """As ``torch.nn.utils.clip_grad_norm_``, which does not take spread and whole gradients together; the norm before."""
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    if not any(isinstance(gradient, DTensor) for gradient in gradients):
+    if not any(map(is_spread, gradients)):
         return nn.utils.clip_grad_norm_(parameters, largest).item()
     norm = torch.stack([whole(torch.linalg.vector_norm(gradient)) for gradient in gradients]).norm().item()
     for gradient in gradients:

@@ -135,8 +135,9 @@ TRAININGS = {
 PARTS = {  # what is computed in parts, or twice, or both
     "clip": {"micro_batch_size": 2},
     "unified": {"micro_batch_size": 3, "recompute": True},
-    "classification": {"micro_batch_size": 1, "recompute": True},
+    "classification": {"micro_batch_size": 2, "recompute": True},
 }
+SPREAD = {"clip": {}, "cross-attention": {"micro_batch_size": 2, "recompute": True}}  # with parameters over two processes
 
 
 def run(name: str, **changes) -> dict:
@@ -184,6 +185,7 @@ def main(folder: Path) -> None:
     results = {name: run(name) for name in names}
     if dist.get_world_size() == 2:
         results |= {f"{name} in parts": run(name, **PARTS[name]) for name in PARTS}
+        results |= {f"{name} spread": run(name, shard=True, **SPREAD[name]) for name in SPREAD}
     told = refusals()
     if dist.get_rank() == dist.get_world_size() - 1:  # not the one that reports
         torch.save({"results": results, "told": told}, folder / "results.pt")
@@ -223,7 +225,7 @@ def test_several_processes_equal_one(tmp_path, alone, processes):
     torchrun(__file__, tmp_path, *(["clip,unified"] if processes == 4 else []), processes=processes)
     found = torch.load(tmp_path / "results.pt")
     for name, result in found["results"].items():
-        check_equal(result, alone[name.removesuffix(" in parts")], f"{name}, {processes} processes")
+        check_equal(result, alone[name.removesuffix(" in parts").removesuffix(" spread")], f"{name}, {processes} processes")
     assert all(part in told for part, told in zip(TOLD, found["told"], strict=True)), found["told"]
 
 
