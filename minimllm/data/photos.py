@@ -3,9 +3,9 @@
 import os
 import warnings
 from collections.abc import Callable
+from io import BytesIO
 from os import PathLike
 from pathlib import Path
-from typing import BinaryIO
 
 import torch
 from jaxtyping import Float, Int
@@ -54,7 +54,7 @@ def open_picture(path: str | PathLike) -> Image.Image:
     return read_picture(path, str(path))
 
 
-def read_picture(file: str | PathLike | BinaryIO, path: str) -> Image.Image:
+def read_picture(file: str | PathLike | BytesIO, path: str) -> Image.Image:
     """As :func:`open_picture`, of an open file too; ``path`` is how messages call it."""
     try:
         with warnings.catch_warnings():

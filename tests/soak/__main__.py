@@ -21,7 +21,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from soak import pool  # noqa: E402  (after the path)
 
-SUITES = {"pictures": "soak.picture_checks", "folders": "soak.folder_checks", "gguf": "soak.gguf_checks", "killing": "soak.killing"}
+SUITES = {
+    "pictures": "soak.picture_checks",
+    "folders": "soak.folder_checks",
+    "gguf": "soak.gguf_checks",
+    "killing": "soak.killing",
+    "several": "soak.several",
+}
 
 
 def main() -> int:

@@ -41,6 +41,8 @@ def main(folder: Path, name: str) -> None:
             raise ValueError("a mishap in one of four")
         if name == "killed" and step == 17 and rank == 1 and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
             os.kill(os.getpid(), signal.SIGKILL)
+        if name == "slow":
+            time.sleep(0.05)
         if name == "killed" and os.environ["TORCHELASTIC_RESTART_COUNT"] == "1" and step > 20:
             (folder.parent / "slow").touch()
             time.sleep(1.0)
