@@ -56,6 +56,6 @@ def launch(script: str | Path, *arguments: str | Path, processes: int = 2, optio
 def torchrun(script: str | Path, *arguments: str | Path, processes: int = 2) -> str:
     """What a script that ends well under torchrun says."""
     run = launch(script, *arguments, processes=processes)
-    out, told = run.communicate(timeout=240)
+    out, told = run.communicate(timeout=600)
     assert run.returncode == 0, out + told
     return out + told
