@@ -36,13 +36,13 @@ def join(device: torch.device) -> torch.device:
     if "TORCHELASTIC_RUN_ID" in os.environ and not dist.is_initialized():
         if sys.platform == "linux" and os.environ.get("LOCAL_WORLD_SIZE") == os.environ.get("WORLD_SIZE"):
             os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # all on one machine: no name of it need be known
+        threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
         store, number, everyone = next(rendezvous("env://"))
         # Its own part of the store for each life: restarted workers would read where those before them listened.
         life = dist.PrefixStore(f"life {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
         dist.init_process_group(backend, store=life, rank=number, world_size=everyone)
         atexit.register(_leave)
-        threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     if device.type == "cuda" and device.index is None and count() > 1:
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(device)
