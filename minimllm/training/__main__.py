@@ -31,13 +31,13 @@ from minimllm import (  # noqa: E402
     clip_batches,
     clip_loss,
     count_parameters,
-    finished,
+    finished_run,
     load,
     memory_expected,
-    tell,
+    say_once,
     to_device,
     train,
-    write_whole,
+    write_record,
 )
 
 PRESETS = {"clip": (CLIPConfig, ("tiny", "base_32", "base_16", "large_14")), "vit": (ViTConfig, ("tiny", "base_16", "large_16", "huge_14"))}
@@ -111,12 +111,12 @@ def opened(folder: str, kind: type) -> tuple:
 
 def main(options: argparse.Namespace) -> None:
     settings = {"command": options.command, "steps": options.steps, "batch_size": options.batch_size, "seed": options.seed}
-    done = finished(options.out)
+    done = finished_run(options.out)
     if done is not None:
         if done["settings"] != settings:
             told = f"a finished training with {done['settings']}, not {settings}"
             raise ValueError(f"{options.out} holds {told}; name another folder, or go on from it with --init")
-        return tell(f"{options.out} is finished: {len(done['losses'])} steps; nothing to do")
+        return say_once(f"{options.out} is finished: {len(done['losses'])} steps; nothing to do")
 
     pairs = Pairs(options.source, skip=options.skip_faults, by_class=options.command == "vit")
     clip = options.command == "clip"
@@ -134,7 +134,7 @@ def main(options: argparse.Namespace) -> None:
     count = int(os.environ.get("WORLD_SIZE", "1"))
     rows = min(options.micro_batch_size or options.batch_size, -(-options.batch_size // count))
     expected = memory_expected(model, lambda: loss(model, batch)[0], few, rows)
-    tell(
+    say_once(
         f"{type(model).__name__} of {count_parameters(model):,} parameters on {len(pairs):,} pairs of {options.source}, {count} processes",
         f"{options.steps} steps of {options.batch_size}; memory expected: {expected / 1e6:.0f} MB a process beside the libraries",
     )
@@ -154,13 +154,13 @@ def main(options: argparse.Namespace) -> None:
         card = {**settings, "source": options.source, "pairs": len(pairs), "left_out": pairs.faults, "processes": count}
         card |= {"parameters": count_parameters(model), "seconds": round(history.seconds, 1), "waited": round(batches.waited, 1)}
         model.to("cpu").save_pretrained(options.out, **({"tokenizer": tokenizer} if clip else {}))
-        write_whole(options.out / "card.json", card)
-        write_whole(options.out / "history.json", {"losses": history.losses, "metrics": history.metrics, "settings": settings})
+        write_record(options.out / "card.json", card)
+        write_record(options.out / "history.json", {"losses": history.losses, "metrics": history.metrics, "settings": settings})
         if pairs.faults:
-            tell(f"{len(pairs.faults)} were left out:", *(f"  {fault}" for fault in pairs.faults))
+            say_once(f"{len(pairs.faults)} were left out:", *(f"  {fault}" for fault in pairs.faults))
         waited = batches.waited / max(history.seconds, 1e-9)
-        tell(f"the last loss is {history.losses[-1]:.4f}; {waited:.0%} of the time went in waiting for pictures")
-        tell(f"minimllm.load({str(options.out)!r}) opens the model")
+        say_once(f"the last loss is {history.losses[-1]:.4f}; {waited:.0%} of the time went in waiting for pictures")
+        say_once(f"minimllm.load({str(options.out)!r}) opens the model")
 
 
 if __name__ == "__main__":

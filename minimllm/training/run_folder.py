@@ -53,7 +53,7 @@ class RunLog(Bar):
         return super().__exit__(*error)
 
 
-def finished(folder: Path) -> dict[str, Any] | None:
+def finished_run(folder: Path) -> dict[str, Any] | None:
     """What ``history.json`` says, which is written last; ``None`` before."""
     path = folder / HISTORY
     try:
@@ -62,7 +62,7 @@ def finished(folder: Path) -> dict[str, Any] | None:
         raise ValueError(f"{path} is damaged: {error}; delete it, and the training ends anew from its last checkpoint") from None
 
 
-def write_whole(path: Path, values: Any) -> None:
+def write_record(path: Path, values: Any) -> None:
     """JSON, whole or not at all."""
     unfinished = path.with_name(f".unfinished-{path.name}")
     unfinished.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -88,7 +88,7 @@ def memory_expected(model: nn.Module, loss: Callable[[], Tensor], rows: int, of:
     return weights + 3 * sum(parameter.nbytes for parameter in parameters if parameter.requires_grad) + kept * of // rows
 
 
-def tell(*lines: str) -> None:
+def say_once(*lines: str) -> None:
     """Say something once, however many processes train."""
     if int(os.environ.get("RANK", "0")) == 0 and processes.rank() == 0:
         print(*lines, sep="\n", flush=True)
