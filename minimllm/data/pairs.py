@@ -1,13 +1,17 @@
 """Pictures with texts of one's own."""
 
+import glob
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from os import PathLike, cpu_count
+from pathlib import Path
 from typing import NamedTuple
 
 from PIL import Image
 
-from minimllm.data.pair_files import find
+from minimllm.data.pair_files import METADATA, Files, from_classes, from_conversations, from_metadata, from_texts_beside
+from minimllm.data.pair_tables import Table, expand, from_hub, from_shards
 
 
 class Pair(NamedTuple):
@@ -76,3 +80,36 @@ class Pairs:
     def texts(self) -> list[str]:
         """Of all pairs, in their order; no picture is decoded."""
         return self._texts
+
+
+def find(source: str, by_class: bool) -> tuple[Files | Table, list[str]]:
+    """All pairs of a source, and the faults; errors as of :class:`Pairs`."""
+    path = Path(source)
+    if by_class:
+        if not path.is_dir():
+            raise ValueError(f"there is no folder {source!r}")
+        return from_classes(path)
+    if path.is_dir():
+        listed = [path / name for name in METADATA if (path / name).is_file()]
+        if len(listed) > 1:
+            raise ValueError(f"{source} holds {METADATA[0]} and {METADATA[1]}; keep one of them")
+        if listed:
+            return from_metadata(path, listed[0])
+        shards = sorted(str(file) for file in path.glob("*.tar"))
+        return from_shards(shards, []) if shards else from_texts_beside(path)
+    if path.suffix == ".json" and path.is_file():
+        return from_conversations(path)
+    if source.endswith(".tar"):
+        found, faults = [], []
+        for pattern in expand(source):
+            files = sorted(glob.glob(pattern))
+            found += files
+            faults += [] if files else [f"{pattern}: there is no such shard"]
+        if not found:
+            raise ValueError(f"no shard fits {source!r}")
+        return from_shards(found, faults)
+    if path.exists():
+        raise ValueError(f"{source} is neither a folder of pictures nor a .tar nor a .json of conversations")
+    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", source) or path.is_absolute():
+        raise ValueError(f"there is nothing at {source!r}; expected a folder, a .tar or a pattern of them, a .json, or a name on the hub")
+    return from_hub(source)

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from minimllm import Pairs
-from minimllm.data.pair_files import expand
+from minimllm.data.pair_tables import expand
 
 TEXTS = ["a red star", "two blue rings, at the left", "grün und weiß", "a dark ground"]
 
