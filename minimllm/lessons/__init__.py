@@ -15,7 +15,8 @@ The card is a lesson's first cell, Markdown of this form; :func:`card` writes it
     - **You need** PyTorch tensors ...
     - **Time** <!-- time -->12 minutes to read, 21 seconds to run<!-- /time -->
 
-Title, claim and time of all cards make the table between ``<!-- lessons -->`` and ``<!-- /lessons -->`` in ``README.md``.
+Title, claim and time of all cards, with the names of the lessons' widgets, make the table between ``<!-- lessons -->`` and
+``<!-- /lessons -->`` in ``README.md``.
 
 A stored time is replaced only when the new one differs by more than 30% and two seconds, since times differ a little on every run. For
 the same reason a cell's stored outputs are kept when the new ones differ in nothing but times ("31.4 s", "120 images/s"). A picture drawn
@@ -98,17 +99,25 @@ def write_times(notebook: NotebookNode, measured: float) -> None:
     notebook.cells[0].source = TIME.sub(text, notebook.cells[0].source, count=1)
 
 
+def played(notebook: NotebookNode) -> list[str]:
+    """The widgets that a lesson's cells make, each once, in order, in words."""
+    sources = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
+    return list(dict.fromkeys(name.replace("_", " ") for name in re.findall(r"\bwidgets\.(\w+)\(", sources)))
+
+
 def readme_table(lessons: list[Path]) -> str:
     """The README's table of lessons, marks included, from the lessons' cards. Raises ``LessonError`` for a card that cannot be read."""
-    rows = ["<!-- lessons -->", "| Lesson | What it shows | Read | Run |", "|---|---|---|---|"]
+    rows = ["<!-- lessons -->", "| Lesson | What it shows | Play | Read | Run |", "|---|---|---|---|---|"]
     for path in lessons:
         try:
-            shown = read_card(read_notebook(path))
+            notebook = read_notebook(path)
+            shown = read_card(notebook)
         except LessonError as error:
             raise LessonError(f"{path.name}: {error}") from error
         read = "" if shown.minutes is None else f"{shown.minutes} min"
         run = "" if shown.seconds is None else f"{shown.seconds} s"
-        rows.append(f"| [{shown.title}](notebooks/{path.name}) | {shown.claim.replace('|', chr(92) + '|')} | {read} | {run} |")
+        claim = shown.claim.replace("|", chr(92) + "|")
+        rows.append(f"| [{shown.title}](notebooks/{path.name}) | {claim} | {', '.join(played(notebook))} | {read} | {run} |")
     return "\n".join([*rows, "<!-- /lessons -->"])
 
 

@@ -167,7 +167,7 @@ def test_card_and_table_tell_the_measured_times(executed):
     assert (card.title, card.claim, card.minutes) == ("1. Tiny", "Small lessons run fast.", 1)
     assert 1 <= card.seconds < 60
     readme = (executed / "README.md").read_text()
-    row = f"| [1. Tiny](notebooks/01_tiny.ipynb) | Small lessons run fast. | 1 min | {card.seconds} s |"
+    row = f"| [1. Tiny](notebooks/01_tiny.ipynb) | Small lessons run fast. |  | 1 min | {card.seconds} s |"
     assert row in readme and readme.startswith("# Course") and readme.endswith("The end.\n")
 
 
@@ -342,3 +342,10 @@ def test_tests_have_no_network():
         socket.getaddrinfo("example.com", 443)
     with socket.create_server(("127.0.0.1", 0)) as here, socket.create_connection(here.getsockname()):
         pass
+
+
+def test_the_table_names_each_widget_of_a_lesson_once():
+    cells = [new_markdown_cell("widgets.chat()")]
+    sources = ("w = widgets.tile_explorer(photos)", "widgets.SIDES", "widgets.chat(m)\nwidgets.tile_explorer(x)")
+    cells += [new_code_cell(source) for source in sources]
+    assert lessons.played(new_notebook(cells=cells)) == ["tile explorer", "chat"]
