@@ -30,7 +30,7 @@ _FLOORS: dict[str, dict[str, str]] = {
         "captioning": "captions",
         "asking": "KINDS Questions questions sample_questions",
         "pairing": "described look_alikes rearranged",
-        "things": "THINGS Things render_things things",
+        "things": "HANDS THINGS Things render_things things",
         "digits": "DIGIT_WORDS digits",
         "photos": "photo",
         "pairs": "Pair Pairs",

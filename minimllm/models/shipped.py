@@ -1,7 +1,7 @@
 """The small trained models that come with the course: a folder each, with config, weights, tokenizer and a card."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from os import PathLike
 from pathlib import Path
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from minimllm.data.tokenizer import Tokenizer
 from minimllm.weights.fitting import build_empty
 from minimllm.weights.folders import reading, whole_folder
+from minimllm.weights.released import RELEASES, released
 from minimllm.weights.saving import write_json, write_tensors
 from minimllm.weights.tensors import held_tensors, read_json, read_tensors
 
@@ -40,12 +41,12 @@ PRETRAINED: dict[str, tuple[str, str]] = {
     "vit": ("minimllm.models.vit", "ViT"),
     "clip": ("minimllm.models.clip", "CLIP"),
     "llama": ("minimllm.models.language_model", "LanguageModel"),
-    "llava": ("minimllm.models.unified", "UnifiedMLLM"),
+    **{kind: ("minimllm.models.unified", "UnifiedMLLM") for kind in ("llava", "smolvlm", "idefics3")},
     "mllama": ("minimllm.models.llama_vision.model", "LlamaVision"),
 }
 
 
-def load(name: str | PathLike) -> tuple[nn.Module, Tokenizer | None]:
+def load(name: str | PathLike) -> tuple[nn.Module, Any]:
     """A trained model and its tokenizer.
 
     Args:
@@ -53,10 +54,12 @@ def load(name: str | PathLike) -> tuple[nn.Module, Tokenizer | None]:
             a model's ``save_pretrained``.
 
     Returns:
-        The model in evaluation mode, and its tokenizer; ``None`` for a model that reads no text.
+        The model in evaluation mode, and its tokenizer: that of the course, or of transformers for a model on a released language model;
+        ``None`` for a model that reads no text.
 
     Raises:
-        ValueError: an unknown name; a file that is missing, damaged, or does not fit the others. The message names it.
+        ValueError: an unknown name; a file that is missing, damaged, or does not fit the others; released weights that are not installed.
+            The message names it.
     """
     folder = place(name)
     if not folder.is_dir():
@@ -68,24 +71,32 @@ def load(name: str | PathLike) -> tuple[nn.Module, Tokenizer | None]:
         return open_checkpoint(folder)
 
 
-def open_checkpoint(folder: Path) -> tuple[nn.Module, Tokenizer | None]:
+def open_checkpoint(folder: Path) -> tuple[nn.Module, Any]:
     """The model and the tokenizer of a folder; errors as :func:`load`."""
     values = read_json(folder / "config.json")
     if "type" not in values and values.get("model_type") in PRETRAINED:
         return open_pretrained(folder, PRETRAINED[values["model_type"]])
+    parts = values.pop("parts", {})
     config = config_from_dict(values, folder / "config.json")
     home, model_name = CONFIGS[type(config).__name__]
     if model_name is None:
         raise ValueError(f"{folder / 'config.json'} holds a {type(config).__name__}, which is a part of a model and no model")
     build = getattr(import_module(home), model_name)
     path = folder / "model.safetensors"
-    check_weights(build, config, path)
-    model = build(config)
-    read_weights(model, path)
+    check_weights(build, config, path, parts)
+    if not parts:
+        model = build(config)
+        read_weights(model, path)
+    else:
+        model = build_empty(build, config, folder, None)
+        model.load_state_dict({name: tensor.float() for name, tensor, _ in read_tensors(folder)}, strict=False, assign=True)
+        for name, source in parts.items():
+            put_part(model, name, source)
     path = folder / "tokenizer.json"
-    tokenizer = Tokenizer.load(path) if path.exists() else None
+    talking = next((source for source in parts.values() if source in RELEASES), None)
+    tokenizer = Tokenizer.load(path) if path.exists() else None if talking is None else tokenizer_of(talking)
     vocabulary = vocabulary_of(config)
-    if tokenizer is not None and vocabulary is not None and tokenizer.vocab_size > vocabulary:
+    if isinstance(tokenizer, Tokenizer) and vocabulary is not None and tokenizer.vocab_size > vocabulary:
         raise ValueError(
             f"{path} has {tokenizer.vocab_size} tokens, and the model of {folder / 'config.json'} reads {vocabulary}: not its own"
         )
@@ -104,6 +115,38 @@ def open_pretrained(folder: Path, home: tuple[str, str]) -> tuple[nn.Module, Any
 
             tokenizer = AutoTokenizer.from_pretrained(folder)
     return model.eval(), tokenizer
+
+
+def source_model(source: str) -> nn.Module:
+    """A released language model, or a checkpoint that comes with the course."""
+    if source in RELEASES:
+        from minimllm.models.language_model import LanguageModel
+
+        return LanguageModel.from_pretrained(released(source))
+    if source in NAMES:
+        return load(source)[0]
+    raise ValueError(f"no weights {source!r} are known; known are {', '.join((*RELEASES, *NAMES))}")
+
+
+def put_part(model: nn.Module, name: str, source: str) -> None:
+    """Give one of the model's modules the weights of another checkpoint, whose end (a head, a last norm) it may leave out; all frozen."""
+    whole, module = source_model(source), model.get_submodule(name)
+    given, state = whole.state_dict(), module.state_dict()
+    for key, tensor in state.items():
+        if key not in given or given[key].shape != tensor.shape:
+            raise ValueError(f"{source!r} does not fit as the model's {name}: {key} is missing there, or of another shape")
+    if given.keys() == state.keys():
+        model.set_submodule(name, whole)  # as it is: its weights may be pages of a file, and tied
+    else:
+        module.load_state_dict({key: given[key] for key in state}, assign=True)
+    model.get_submodule(name).requires_grad_(False)
+
+
+def tokenizer_of(source: str) -> Any:
+    """The tokenizer of a released model, with its chat template."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(released(source))
 
 
 def vocabulary_of(config: Any) -> int | None:
@@ -126,7 +169,14 @@ def read_card(name: str | PathLike) -> dict[str, Any]:
         return read_json(folder / "card.json")
 
 
-def save(folder: str | PathLike, model: nn.Module, tokenizer: Tokenizer | None, card: dict[str, Any]) -> Path:
+def save(
+    folder: str | PathLike,
+    model: nn.Module,
+    tokenizer: Tokenizer | None,
+    card: dict[str, Any],
+    parts: Mapping[str, str] | None = None,
+    dtype: torch.dtype | None = None,
+) -> Path:
     """Write a folder that :func:`load` reads, whole or not at all; one that is there is replaced.
 
     Args:
@@ -134,21 +184,38 @@ def save(folder: str | PathLike, model: nn.Module, tokenizer: Tokenizer | None, 
         model: with a ``config`` from the table above.
         tokenizer: ``None`` for a model that reads no text.
         card: how the model was made and how good it is; any JSON.
+        parts: modules that are not written, because they are frozen copies of others: ``{"language_model": "smollm2-135m-instruct"}``, by a
+            name that :func:`~minimllm.weights.released.released` knows or that of a checkpoint that comes with the course. :func:`load`
+            fetches them there, the tokenizer of a released model too.
+        dtype: of the written numbers, ``torch.bfloat16`` for half of the space; ``None``: the model's. A model with ``parts`` is opened in
+            float32.
 
     Raises:
-        ValueError: for a model without such a config, a folder that holds other things.
+        ValueError: for a model without such a config, a folder that holds other things, a part whose weights are not those of its source.
     """
     folder = Path(folder)
     config = getattr(model, "config", None)
     if type(config).__name__ not in CONFIGS:
         raise ValueError(f"a {type(model).__name__} with a {type(config).__name__} cannot be saved; known are {', '.join(CONFIGS)}")
+    parts, state = dict(parts or {}), own_state(model)
+    for name, source in parts.items():
+        check_part(model, name, source)
+        state = {key: tensor for key, tensor in state.items() if not key.startswith(f"{name}.")}
     with whole_folder(folder) as unfinished:
-        write_json(unfinished / "config.json", config_to_dict(config))
+        write_json(unfinished / "config.json", config_to_dict(config) | ({"parts": parts} if parts else {}))
         write_json(unfinished / "card.json", card)
-        write_tensors(unfinished / "model.safetensors", own_state(model))
+        write_tensors(unfinished / "model.safetensors", {key: tensor.to(dtype or tensor.dtype) for key, tensor in state.items()})
         if tokenizer is not None:
             tokenizer.save(unfinished / "tokenizer.json")
     return folder
+
+
+def check_part(model: nn.Module, name: str, source: str) -> None:
+    """Raise a ``ValueError`` unless a module has the weights of the source that it shall be fetched from."""
+    state = source_model(source).state_dict()
+    for key, tensor in model.get_submodule(name).state_dict().items():
+        if key not in state or not torch.equal(tensor.cpu(), state[key]):
+            raise ValueError(f"{name}.{key} is not that of {source!r}, so it cannot be fetched from there: leave {name!r} out of parts")
 
 
 def config_to_dict(config: Any) -> dict[str, Any]:
@@ -199,12 +266,13 @@ def own_state(model: nn.Module) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in model.state_dict().items() if name not in second}
 
 
-def check_weights(build: Callable[[Any], nn.Module], config: Any, path: Path) -> None:
+def check_weights(build: Callable[[Any], nn.Module], config: Any, path: Path, parts: Mapping[str, str]) -> None:
     """Raise a ``ValueError`` that names what does not fit, from the file's header alone: before memory for a model is asked for."""
     if not path.is_file():
         raise ValueError(f"{path.parent} holds no {path.name}")
     held = {tensor.name: tensor for tensor in held_tensors([path])}
-    state = own_state(build_empty(build, config, path.parent, len(held)))
+    state = own_state(build_empty(build, config, path.parent, None if parts else len(held)))
+    state = {name: tensor for name, tensor in state.items() if not name.startswith(tuple(f"{each}." for each in parts))}
     for name in sorted(state.keys() ^ held.keys()):
         raise ValueError(f"{path}: tensor {name} is {'missing' if name in state else 'unexpected'}")
     for name, tensor in held.items():
