@@ -16,7 +16,7 @@ from tiny_llama_vision import theirs as tiny_mllama
 from minimllm import CLIP, LlamaVision, UnifiedMLLM, ViT, ViTConfig
 from minimllm.inspection.comparison import compare_layers
 from minimllm.layers.blocks import quick_gelu
-from minimllm.models import clip, language_model, unified, vit
+from minimllm.models import clip, language_model, llava, vit
 from minimllm.models.llama_vision.names import weight_names
 
 IMAGES = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
@@ -68,7 +68,7 @@ def test_every_architecture_is_compared_by_its_own_table(tmp_path):
         theirs,
         lambda model: model(ids, images, mask),
         lambda model: model(input_ids=ids, pixel_values=images, attention_mask=mask),
-        names=unified.WEIGHT_NAMES,
+        names=llava.WEIGHT_NAMES,
     )
     # The embedding of a placeholder differs, and is overwritten in both.
     assert [layer.name for layer in comparison.layers if layer.outputs and layer.outputs > 1e-4] in ([], ["language_model.tokens"])
