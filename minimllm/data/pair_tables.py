@@ -44,7 +44,8 @@ def datasets_package() -> Any:
     try:
         import datasets
     except ImportError:
-        told = "shards and data sets of the hub are read by the package datasets, which is not installed: pip install 'minimllm[scale]'"
+        way = "in the course's folder, make setup, or pip install --editable '.[scale]'"
+        told = f"shards and data sets of the hub are read by the package datasets, which is not installed: {way}"
         raise ValueError(f"{told}; plain folders and JSON need no more than the course") from None
     return datasets
 

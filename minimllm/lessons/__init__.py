@@ -135,11 +135,15 @@ def update_readme(root: Path) -> bool:
 
 
 def lesson_files(root: Path = ROOT, names: list[str] | None = None) -> list[Path]:
-    """The notebooks under ``root``, all or those named, in order. Raises ``LessonError`` for a name that fits none."""
+    """The notebooks under ``root``, all or those named, by their number or the beginning of their name, in order.
+
+    Raises ``LessonError`` for a name that fits none.
+    """
     every = sorted((root / "notebooks").glob("*.ipynb"))
     if not names:
         return every
-    wanted = {name: [path for path in every if path.stem.startswith(Path(name).name.removesuffix(".ipynb"))] for name in names}
+    beginnings = {name: f"{name:0>2}_" if name.isdecimal() else Path(name).name.removesuffix(".ipynb") for name in names}
+    wanted = {name: [path for path in every if path.stem.startswith(beginning)] for name, beginning in beginnings.items()}
     for name, found in wanted.items():
         if not found:
             raise LessonError(f"no lesson is called {name!r}; there are {', '.join(path.stem for path in every) or 'none yet'}")

@@ -45,7 +45,9 @@ class Copies:
         record = self.folder / RECORD
         try:
             self.record = json.loads(record.read_text(encoding="utf-8")) if record.exists() else {}
-        except ValueError:  # of all copies it is then unknown whether they were changed: they count as changed
+        except ValueError:
+            self.record = {}
+        if not isinstance(self.record, dict):  # of all copies it is then unknown whether they were changed: they count as changed
             self.record = {}
 
     def changed(self, name: str) -> bool:

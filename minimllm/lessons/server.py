@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from minimllm.lessons.execution import WIDGET_STATE, WIDGET_VIEW
+from minimllm.lessons.execution import WIDGET_STATE, WIDGET_VIEW, write_atomically
 
 WAIT_LINE = "__import__('os').environ.setdefault('OMP_WAIT_POLICY', 'passive')  # minimllm: idle threads of torch rest\n"
 
@@ -56,7 +56,7 @@ def rest_idle_threads(prefix: str | Path = sys.prefix) -> Path:
     text = file.read_text(encoding="utf-8") if file.exists() else ""
     if WAIT_LINE not in text:
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text + ("\n" if text and not text.endswith("\n") else "") + WAIT_LINE, encoding="utf-8")
+        write_atomically(file, text + ("\n" if text and not text.endswith("\n") else "") + WAIT_LINE)
     return file
 
 

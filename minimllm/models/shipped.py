@@ -77,19 +77,26 @@ def open_checkpoint(folder: Path) -> tuple[nn.Module, Any]:
     if "type" not in values and values.get("model_type") in PRETRAINED:
         return open_pretrained(folder, PRETRAINED[values["model_type"]])
     parts = values.pop("parts", {})
+    if not isinstance(parts, dict) or not all(isinstance(source, str) for source in parts.values()):
+        raise ValueError(f"{folder / 'config.json'} has parts = {parts!r}, expected a name for each module that comes from elsewhere")
     config = config_from_dict(values, folder / "config.json")
     home, model_name = CONFIGS[type(config).__name__]
     if model_name is None:
         raise ValueError(f"{folder / 'config.json'} holds a {type(config).__name__}, which is a part of a model and no model")
     build = getattr(import_module(home), model_name)
     path = folder / "model.safetensors"
-    check_weights(build, config, path, parts)
+    tied = check_weights(build, config, path, parts)
     if not parts:
         model = build(config)
         read_weights(model, path)
     else:
         model = build_empty(build, config, folder, None)
-        model.load_state_dict({name: tensor.float() for name, tensor, _ in read_tensors(folder)}, strict=False, assign=True)
+        written = {name: tensor.float() for name, tensor, _ in read_tensors(folder)}
+        model.load_state_dict(written, strict=False, assign=True)
+        for second, first in tied.items():  # which lies in the file under its first name alone
+            if first in written:
+                holder, _, name = second.rpartition(".")
+                setattr(model.get_submodule(holder), name, model.get_parameter(first))
         for name, source in parts.items():
             put_part(model, name, source)
     path = folder / "tokenizer.json"
@@ -204,10 +211,15 @@ def save(
     with whole_folder(folder) as unfinished:
         write_json(unfinished / "config.json", config_to_dict(config) | ({"parts": parts} if parts else {}))
         write_json(unfinished / "card.json", card)
-        write_tensors(unfinished / "model.safetensors", {key: tensor.to(dtype or tensor.dtype) for key, tensor in state.items()})
+        write_tensors(unfinished / "model.safetensors", {key: converted(tensor, dtype) for key, tensor in state.items()})
         if tokenizer is not None:
             tokenizer.save(unfinished / "tokenizer.json")
     return folder
+
+
+def converted(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
+    """Numbers in another type; counts stay what they are."""
+    return tensor.to(dtype) if dtype is not None and tensor.is_floating_point() else tensor
 
 
 def check_part(model: nn.Module, name: str, source: str) -> None:
@@ -266,12 +278,22 @@ def own_state(model: nn.Module) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in model.state_dict().items() if name not in second}
 
 
-def check_weights(build: Callable[[Any], nn.Module], config: Any, path: Path, parts: Mapping[str, str]) -> None:
-    """Raise a ``ValueError`` that names what does not fit, from the file's header alone: before memory for a model is asked for."""
+def check_weights(build: Callable[[Any], nn.Module], config: Any, path: Path, parts: Mapping[str, str]) -> dict[str, str]:
+    """Raise a ``ValueError`` that names what does not fit, from the file's header alone: before memory for a model is asked for.
+
+    Returns:
+        The second name of each tensor that lies in two places, with its first.
+    """
     if not path.is_file():
         raise ValueError(f"{path.parent} holds no {path.name}")
     held = {tensor.name: tensor for tensor in held_tensors([path])}
-    state = own_state(build_empty(build, config, path.parent, None if parts else len(held)))
+    model = build_empty(build, config, path.parent, None if parts else len(held))
+    for name in parts:
+        if name not in dict(model.named_modules()):
+            raise ValueError(
+                f"{path.parent / 'config.json'} has parts for {name!r}, and a {type(model).__name__} has no module of that name"
+            )
+    state = own_state(model)
     state = {name: tensor for name, tensor in state.items() if not name.startswith(tuple(f"{each}." for each in parts))}
     for name in sorted(state.keys() ^ held.keys()):
         raise ValueError(f"{path}: tensor {name} is {'missing' if name in state else 'unexpected'}")
@@ -280,6 +302,9 @@ def check_weights(build: Callable[[Any], nn.Module], config: Any, path: Path, pa
             raise ValueError(f"{path}: tensor {name} has shape {tensor.shape}, expected {tuple(state[name].shape)}")
         if not isinstance(tensor.dtype, torch.dtype) or tensor.dtype.is_floating_point != state[name].is_floating_point():
             raise ValueError(f"{path}: tensor {name} is of {tensor.dtype}, expected {state[name].dtype}")
+    first = {id(parameter): name for name, parameter in model.named_parameters()}
+    every = model.named_parameters(remove_duplicate=False)
+    return {name: first[id(parameter)] for name, parameter in every if first[id(parameter)] != name}
 
 
 def read_weights(model: nn.Module, path: Path) -> None:

@@ -56,7 +56,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     common.add_argument("--init", metavar="FOLDER", help="go on from a trained model, with its tokenizer, in place of a preset")
     common.add_argument("--learning-rate", type=partial(number, float, 0), help="AdamW's peak (default: that of the course, 0.003)")
     common.add_argument("--skip-faults", action="store_true", help="leave out damaged pictures and missing texts, and report them")
-    common.add_argument("--workers", type=partial(number, int, 0), default=1, help="processes that decode, for each that trains")
+    common.add_argument("--workers", type=partial(number, int, 0), default=1, help="processes that decode, for each that trains (Linux)")
     common.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="where to train: cpu, cuda, mps")
     common.add_argument("--micro-batch-size", type=positive, help="most pictures that go through the model at once, to save memory")
     common.add_argument("--bfloat16", action="store_true", help="matrix products in bfloat16")
@@ -103,9 +103,11 @@ def make_vit(options: argparse.Namespace, pairs: Pairs) -> tuple[ViT, None]:
 
 
 def opened(folder: str, kind: type) -> tuple:
-    model, tokenizer = load(folder)
+    model, tokenizer = load(Path(folder).resolve() if Path(folder).is_dir() else folder)
     if not isinstance(model, kind):
         raise ValueError(f"{folder} holds a {type(model).__name__}, expected a {kind.__name__}")
+    if kind is CLIP and not isinstance(tokenizer, Tokenizer):
+        raise ValueError(f"{folder} holds no tokenizer of the course, with which its texts could be read; train one from the captions")
     return model, tokenizer
 
 
@@ -160,7 +162,7 @@ def main(options: argparse.Namespace) -> None:
             say_once(f"{len(pairs.faults)} were left out:", *(f"  {fault}" for fault in pairs.faults))
         waited = batches.waited / max(history.seconds, 1e-9)
         say_once(f"the last loss is {history.losses[-1]:.4f}; {waited:.0%} of the time went in waiting for pictures")
-        say_once(f"minimllm.load({str(options.out)!r}) opens the model")
+        say_once(f"minimllm.load({str(options.out.resolve())!r}) opens the model")
 
 
 if __name__ == "__main__":

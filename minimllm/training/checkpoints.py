@@ -59,6 +59,8 @@ def only_writer(folder: str | Path) -> Iterator[None]:
         mark.mkdir(parents=True, exist_ok=True)
         try:
             handle = lock(mark, wait=False)
+            if handle is None and not mark.exists():  # taken away before it could be opened
+                continue
             if handle is None or os.path.samestat(os.fstat(handle), os.stat(mark)):
                 break
             unlock(handle)  # its owner has just ended, and taken it away

@@ -1,5 +1,6 @@
 """Batches from pictures with texts of one's own, decoded where and when they are needed."""
 
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -102,7 +103,7 @@ class Ahead:
     Args:
         make_batch: gives a :class:`PairBatch`.
         steps: of the training.
-        workers: how many; 0 decodes when a batch is asked for.
+        workers: how many, on Linux; 0, or another system, decodes when a batch is asked for.
 
     Attributes:
         waited: seconds that the model has waited for batches.
@@ -116,7 +117,9 @@ class Ahead:
         started = time.perf_counter()
         if self._next != step:
             own = _Own(self.make_batch, processes.rank(), processes.count())
-            self._coming = iter(DataLoader(own, None, sampler=range(step, self.steps), num_workers=self.workers, collate_fn=_as_it_is))
+            # A batch is made by functions of this process, which only a copy of it has; elsewhere it decodes itself.
+            how = {"num_workers": self.workers, "multiprocessing_context": "fork"} if self.workers and sys.platform == "linux" else {}
+            self._coming = iter(DataLoader(own, None, sampler=range(step, self.steps), collate_fn=_as_it_is, **how))
         part = next(self._coming)
         self._next = step + 1
         self.waited += time.perf_counter() - started

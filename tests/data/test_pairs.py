@@ -152,7 +152,7 @@ def test_a_data_set_of_the_hub(tmp_path, monkeypatch):
 def test_without_the_package_the_message_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
     assert len(Pairs(with_csv(tmp_path / "plain"))) == 4
-    with pytest.raises(ValueError, match=r"pip install 'minimllm\[scale\]'"):
+    with pytest.raises(ValueError, match=r"pip install --editable '\.\[scale\]'"):
         Pairs(shards(tmp_path / "shards"))
 
 

@@ -57,7 +57,7 @@ def test_an_update_of_the_course_renews_what_is_unchanged_and_leaves_and_names_w
     assert len(said) == 1 and said[0].startswith("01_first: ") and "make fresh LESSON=01_first" in said[0]
 
 
-@pytest.mark.parametrize("lost", [None, "{", "{}"])
+@pytest.mark.parametrize("lost", [None, "{", "{}", "[]"])
 def test_without_a_record_every_copy_counts_as_changed(course, lost):
     main([], course)
     work_in(course, "01_first", "mine = 2")
@@ -89,7 +89,10 @@ def test_fresh_restores_one_lesson_and_keeps_what_was_there(course, capsys):
     assert len(list((course / "my_lessons").glob("02*"))) == 3, "an unchanged copy is not kept"
 
 
-@pytest.mark.parametrize(("arguments", "said"), [(["--fresh"], "which lesson"), (["--fresh", "07"], "no lesson is called '07'")])
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [(["--fresh"], "which lesson"), (["--fresh", "07"], "no lesson is called '07'"), (["--fresh", "0"], "no lesson is called '0'")],
+)
 def test_fresh_without_a_lesson_changes_nothing(course, capsys, arguments, said):
     main([], course)
     work_in(course, "01_first", "mine = 2")

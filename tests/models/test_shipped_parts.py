@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from minimllm import (
+    CLIP,
+    CLIPConfig,
     CrossAttentionConfig,
     CrossAttentionMLLM,
     LanguageModel,
@@ -106,4 +108,27 @@ def test_a_part_that_does_not_fit(tmp_path, talker, parts, words):
         (folder / "model.safetensors").unlink()
         shipped.write_tensors(folder / "model.safetensors", held)
     with pytest.raises(ValueError, match=words):
+        load(folder)
+
+
+def test_a_tied_model_of_which_the_encoder_alone_is_left_out(tmp_path, talker):
+    model = built(talker)
+    again, _ = load(save(tmp_path / "saved", model, None, {}, {"vision": "vit"}))
+    assert again.language_model.head.weight is again.language_model.tokens.weight
+    ids, images = torch.tensor([[2] * model.image_tokens + [7, 5]]), torch.rand(1, 3, *model.config.vision.size)
+    torch.testing.assert_close(again(ids, images), model(ids, images), atol=1e-5, rtol=1e-5)
+
+
+def test_counts_stay_whole_numbers_in_another_type(tmp_path):
+    model = CLIP(CLIPConfig.tiny_resnet())
+    again, _ = load(save(tmp_path / "saved", model, None, {}, dtype=torch.bfloat16))
+    counted = {name for name, tensor in again.state_dict().items() if not tensor.is_floating_point()}
+    assert counted and all("num_batches_tracked" in name for name in counted)
+
+
+@pytest.mark.parametrize("parts", [None, 3, ["vision"], {"vision": 3}, {"nope": "vit"}])
+def test_parts_that_are_none(tmp_path, talker, parts):
+    folder = save(tmp_path / "saved", built(talker), None, {}, PARTS)
+    shipped.write_json(folder / "config.json", read_json(folder / "config.json") | {"parts": parts})
+    with pytest.raises(ValueError, match="has parts"):
         load(folder)
