@@ -26,7 +26,14 @@ def own_parts(batch: Any, config: TrainingConfig) -> list[Part]:
     if part.share == 1 and processes.count() > 1:
         part = part.split(processes.count())[processes.rank()]
     largest = -(-part.of // processes.count())  # as many parts in every process: the blocks that are spread meet at each
-    return part.split(-(-largest // (config.micro_batch_size or largest)))
+    parts = -(-largest // (config.micro_batch_size or largest))
+    least = part.of // processes.count()
+    if least < parts:
+        raise ValueError(
+            f"of {part.of} rows the {processes.count()} processes have {least} to {largest} each, which micro_batch_size "
+            f"{config.micro_batch_size} cuts into different numbers of parts; take a batch size that the processes divide, or larger parts"
+        )
+    return part.split(parts)
 
 
 def go_back(
@@ -80,9 +87,8 @@ def _compared(model, loss_function, parts, config, step, device) -> tuple[float,
     (loss / everyone).backward()  # every process computes all of it, and their gradients are added up
     for part, rows in zip(parts, embedded, strict=True):
         rows = embed(part) if len(parts) > 1 else rows
-        for each, of_all in zip(rows, every, strict=True):
-            if each.requires_grad:
-                each.backward(of_all.grad[part.first : part.last].to(each.dtype) * everyone, retain_graph=True)
+        back = [(each, of_all.grad[part.first : part.last]) for each, of_all in zip(rows, every, strict=True) if each.requires_grad]
+        torch.autograd.backward([each for each, _ in back], [gradient.to(each.dtype) * everyone for each, gradient in back])
     return loss.item() / everyone, {name: float(value) / everyone for name, value in metrics.items()}
 
 
