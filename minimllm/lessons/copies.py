@@ -12,6 +12,8 @@ import argparse
 import hashlib
 import itertools
 import json
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -59,8 +61,15 @@ class Copies:
         """Write the copy of a lesson."""
         copy = self.folder / lesson.name
         write_atomically(copy, nbformat.writes(ready_to_open(read_notebook(lesson))) + "\n")
-        self.record[lesson.name] = {"course": _hash(lesson), "copy": _hash(copy)}
+        self.record[lesson.name] = {"course": _hash(lesson), "copy": None if self.worked_in(lesson) else _hash(copy)}
         write_atomically(self.folder / RECORD, json.dumps(self.record, indent=1) + "\n")
+
+    def worked_in(self, lesson: Path) -> bool:
+        """Whether somebody has changed the course's own file, as git tells: its copy then holds work, and counts as changed."""
+        if shutil.which("git") is None:
+            return False
+        ask = ["git", "status", "--porcelain", "--untracked-files=no", "--", lesson]
+        return bool(subprocess.run(ask, cwd=self.root, capture_output=True).stdout)  # outside a repository nothing is said
 
     def update(self) -> list[str]:
         """Copy what has no copy or an unchanged one of an earlier version; gives what is to be said to the learner."""

@@ -1,6 +1,8 @@
 """The learner's copies: never overwritten once changed, in step with the course until then, made anew on request."""
 
 import json
+import shutil
+import subprocess
 from pathlib import Path
 
 import nbformat
@@ -97,3 +99,17 @@ def test_fresh_without_a_lesson_changes_nothing(course, capsys, arguments, said)
     main([], course)
     work_in(course, "01_first", "mine = 2")
     assert main(arguments, course) == 1 and said in capsys.readouterr().err and source_of(course, "01_first") == "mine = 2"
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+def test_work_in_the_courses_own_file_is_copied_as_work(course):
+    git = ["git", "-c", "user.name=a learner", "-c", "user.email=learner@example.org"]
+    for arguments in (["init", "-q"], ["add", "notebooks"], ["commit", "-qm", "the course"]):
+        subprocess.run([*git, *arguments], cwd=course, check=True)
+    write_lesson(course, "01_first", "mine = 2")
+    main([], course)
+    subprocess.run(["git", "checkout", "-q", "notebooks"], cwd=course, check=True)
+    write_lesson(course, "02_next", "x = 5")
+    subprocess.run([*git, "commit", "-qam", "an update"], cwd=course, check=True)
+    assert main([], course) == 0
+    assert (source_of(course, "01_first"), source_of(course, "02_next")) == ("mine = 2", "x = 5")
