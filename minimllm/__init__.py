@@ -15,6 +15,7 @@ _FLOORS: dict[str, dict[str, str]] = {
     "layers": {
         "attention": "Attention rotate",
         "blocks": "DecoderBlock EncoderBlock GatedCrossAttentionBlock MLP SwiGLU quick_gelu",
+        "lora": "LoRA add_lora merge_lora",
         "masks": "causal_mask cross_attention_mask segment_mask tile_mask",
         "norms": "RMSNorm",
         "patches": "LearnedPositions PatchEmbedding interpolate_positions patchify unpatchify",
