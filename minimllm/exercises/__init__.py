@@ -10,9 +10,14 @@ import importlib
 import pkgutil
 from collections.abc import Callable
 
-from .judging import Exercise, Mistake, Verdict, Wrong, judge
+from torch import Tensor
 
-__all__ = ["Exercise", "Mistake", "Verdict", "Wrong", "all_exercises", "check", "judge"]
+from minimllm.models.unified import UnifiedMLLM
+
+from .judging import Exercise, Mistake, Verdict, Wrong, judge
+from .places import compare_forward, parts_of
+
+__all__ = ["Exercise", "Mistake", "Verdict", "Wrong", "all_exercises", "check", "check_forward", "judge"]
 
 
 @functools.cache
@@ -37,3 +42,28 @@ def check(name: str, function: Callable) -> None:
     if name not in exercises:
         raise ValueError(f"there is no exercise {name!r}; there are {', '.join(exercises)}")
     print(f"{name}: {judge(exercises[name], function).message}")
+
+
+def check_forward(forward: Callable, model: UnifiedMLLM, ids: Tensor, images: Tensor) -> None:
+    """Run a learner's forward pass on the parts of a model, and print whether it gives the model's logits, or the first place that differs.
+
+    Args:
+        forward: called as ``forward(ids, images, vision, linear, language_model, image_token_id, merge)``; not yet solved where it raises
+            ``NotImplementedError``.
+        model: of SmolVLM's form: an encoder without class token up to its last norm, squares of patches merged, one linear layer.
+        ids: ``(batch, length)``, with the model's image tokens in it.
+        images: ``(images, channels, height, width)``, normalised.
+
+    Raises:
+        ValueError: a model of another form; and what the model itself refuses.
+    """
+    parts = parts_of(model)
+    name = getattr(forward, "__name__", "your function")
+    try:
+        found = compare_forward(forward, parts, ids, images, lambda: model(ids, images))
+    except NotImplementedError:
+        print(f"{name}: not solved yet. The lesson goes on without it; come back when you like.")
+        return
+    batch, length = ids.shape
+    right = f"right: the model's logits, {batch} x {length} x {model.config.language.vocab_size:,} of them, to rounding."
+    print(f"{name}: {right if found is None else f'not yet. {found}'}")

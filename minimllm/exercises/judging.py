@@ -56,6 +56,7 @@ class Exercise:
         afterthought: something to think of, for who has solved it.
         batched: which arguments have a batch as their first dimension, to notice a function that is right only for a single sample.
         learning: which arguments a gradient flows back to; a right result with a wrong gradient is then not right.
+        told: says of a function what is wrong with its result on a case, in place of what its numbers show.
     """
 
     reference: Callable
@@ -64,6 +65,7 @@ class Exercise:
     afterthought: str
     batched: Sequence[int] = ()
     learning: Sequence[int] = ()
+    told: Callable[[Callable, tuple], str] | None = None
 
     @property
     def names(self) -> list[str]:
@@ -199,6 +201,8 @@ def _told(
             return f"not yet. {symptoms.call(exercise.names, case)}, your function {_told_error(attempt.error, function)}"
     results = [(mine.result, model.result) for mine, model in zip(attempts, expected, strict=True)]
     case, (result, right) = next((case, pair) for case, pair in zip(cases, results, strict=True) if not same(*pair))
+    if exercise.told is not None:
+        return f"not yet. {exercise.told(function, copy.deepcopy(case))}"
     symptom = symptoms.describe(result, right)
     if symptoms.is_number(right):  # one number alone shows no pattern, those of all cases may
         symptom += symptoms.pattern(results)
