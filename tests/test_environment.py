@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import tomllib
+import warnings
 from pathlib import Path
 
 import pytest
@@ -175,6 +176,16 @@ def test_shapes_are_checked_at_run_time_in_the_tests():
     annotated(torch.zeros(1))  # only the package is checked, by conftest's import hook; this function is not
 
 
+@pytest.mark.parametrize("kind", [DeprecationWarning, PendingDeprecationWarning, FutureWarning])
+def test_what_our_own_calls_are_warned_of_is_an_error(kind):
+    with pytest.raises(kind, match="about to go"):
+        warnings.warn("about to go", kind, stacklevel=1)
+    with pytest.raises(kind, match="about to go"):
+        warnings.warn_explicit("about to go", kind, "masks.py", 1, module="minimllm.layers.masks")
+    with pytest.warns(kind, match="about to go"):  # of what a library calls, it is told only
+        warnings.warn_explicit("about to go", kind, "deep.py", 1, module="transformers.minimllm")
+
+
 # --- make ---
 
 LOCKED = "--no-deps --require-hashes --requirement requirements.lock\n"
@@ -258,6 +269,47 @@ def test_test_runs_pytest_with_what_is_locked(make):
     ran, calls = make("test", "PYTEST_OPTIONS=-x")
     assert ran.returncode == 0 and LOCKED in calls
     assert re.search(r"\.venv/bin/python -m pytest .*-x$", calls.splitlines()[-1])
+
+
+@needs_make
+def test_quick_leaves_lessons_and_browser_out_and_takes_one_folder(make):
+    for arguments, folder in (((), "tests/"), (("ROOM=models",), "tests/models")):
+        ran, calls = make("quick", *arguments)
+        assert ran.returncode == 0
+        assert re.search(rf"-m pytest .*-m not browser and not long {folder}$", calls.splitlines()[-1].strip())
+
+
+@needs_make
+def test_browser_runs_all_that_needs_one_the_long_tests_too(make):
+    assert make("browser")[1].splitlines()[-1].strip().endswith("-m pytest -m browser tests")
+
+
+@needs_make
+@pytest.mark.parametrize(("target", "how"), [("newest", "--upgrade"), ("oldest", "--resolution lowest-direct")])
+def test_newest_and_oldest_have_environments_of_their_own(make, target, how):
+    uv, place = make.folder / "bin" / "uv", f".environments/{target}"
+    made = f"mkdir -p {place}/bin && cp {make.folder}/bin/python3 {place}/bin/python"
+    uv.write_text(f'#!/bin/sh\necho "uv $*" >> "$CALLS"\n[ "$1" = venv ] && {made}\nexit 0\n')
+    uv.chmod(0o755)
+    ran, calls = make(target, "ONLY=quick", "PYTEST_OPTIONS=-x")
+    assert ran.returncode == 0, ran.stderr
+    assert f"uv venv --quiet --python 3.11 {place}\nuv pip install --python {place}/bin/python {how} --editable .[test]\n" in calls
+    assert re.search(rf"{place}/bin/python -m pytest .*-m not browser and not long tests/ -x$", calls.splitlines()[-1])
+    assert not (make.folder / ".venv").exists()
+
+
+@needs_make
+def test_lock_resolves_for_every_system_and_the_weights_alone(make):
+    uv = make.folder / "bin" / "uv"
+    uv.write_text('#!/bin/sh\necho "uv $*" >> "$CALLS"\necho "# of $*"\n')
+    uv.chmod(0o755)
+    ran, calls = make("lock", "LOCK_OPTIONS=--upgrade")
+    assert ran.returncode == 0, ran.stderr
+    whole, weights = calls.splitlines()
+    for option in ("pip compile", "--universal", "--python-version 3.11", "--generate-hashes", "--no-emit-index-url", "--upgrade"):
+        assert option in whole and option in weights
+    assert "--all-extras pyproject.toml" in whole and "--no-deps" not in whole and "--no-deps" in weights
+    assert (make.folder / "requirements.lock").read_text().splitlines()[-1].startswith("# of pip compile")
 
 
 @needs_make

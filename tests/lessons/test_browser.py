@@ -53,7 +53,10 @@ CHANGED = "([handle, before]) => { const now = (" + PICTURE + ")(handle); return
 LOADED = "handle => { const image = handle.closest('.jp-OutputArea-output').querySelector('img'); return image.naturalWidth > 100; }"
 BROKEN = "() => [...document.querySelectorAll('.jp-Notebook img')].filter(image => !image.naturalWidth).map(image => image.src)"
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium found (put it on the path, or name it in CHROMIUM)")
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium found (put it on the path, or name it in CHROMIUM)"),
+]
 
 
 def free_port() -> int:

@@ -72,6 +72,7 @@ LOOK = """() => [...document.querySelectorAll('pre')].map(element => {
 })"""
 
 
+@pytest.mark.browser
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium found (put it on the path, or name it in CHROMIUM)")
 def test_source_code_is_set_in_letters_of_one_width_and_never_broken_within_a_word(tmp_path):
     from playwright.sync_api import sync_playwright
@@ -112,6 +113,7 @@ FITS = """() => ({
 })"""
 
 
+@pytest.mark.browser
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium found (put it on the path, or name it in CHROMIUM)")
 def test_a_page_fits_a_phone_keeps_its_contents_in_view_and_is_dark_where_the_system_is(tmp_path):
     from playwright.sync_api import sync_playwright
