@@ -7,24 +7,30 @@ should drawing fail, the reader sees the error beside the picture, which is mark
 from .asking import MASK_TEXTS, mask_explorer, question_explorer
 from .chatting import Chat, chat
 from .designs import design_explorer
+from .drawing import Canvas, Drawing, draw_yourself
 from .encoders import attention_explorer, patch_explorer
 from .explorer import Explorer, explore
 from .language import next_word_explorer, reading_explorer
 from .looking import gate_explorer, looking_explorer
 from .pairs import batch_composer, name_explorer, similarity_explorer
 from .sizes import size_explorer
+from .things import ThingExplorer, thing_explorer
 from .tiles import mask_laboratory, tile_explorer
 from .training import LiveCurve
 
 __all__ = [
     "MASK_TEXTS",
+    "Canvas",
     "Chat",
+    "Drawing",
     "Explorer",
     "LiveCurve",
+    "ThingExplorer",
     "attention_explorer",
     "batch_composer",
     "chat",
     "design_explorer",
+    "draw_yourself",
     "explore",
     "gate_explorer",
     "looking_explorer",
@@ -37,5 +43,6 @@ __all__ = [
     "reading_explorer",
     "similarity_explorer",
     "size_explorer",
+    "thing_explorer",
     "tile_explorer",
 ]
