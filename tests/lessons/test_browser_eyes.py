@@ -8,7 +8,10 @@ import pytest
 from PIL import Image
 from test_browser import BROKEN, CELLS, CHROMIUM, FINISHED, READY, RUN_ALL, TOKEN, lab, page  # noqa: F401 (fixtures)
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium found (put it on the path, or name it in CHROMIUM)")
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium found (put it on the path, or name it in CHROMIUM)"),
+]
 
 SETUP = f"""import sys
 sys.path.insert(0, {str(Path(__file__).resolve().parents[1])!r})
