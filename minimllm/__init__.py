@@ -87,6 +87,7 @@ _FLOORS: dict[str, dict[str, str]] = {
         "comparison": "compare_layers",
         "costs": "Design cache_bytes layer_multiply_adds",
         "recording": "Recorder rollout",
+        "training_costs": "Spread block_kept training_operations",
     },
     "widgets": {"looking": "with_gates"},
     "exercises": {"lesson_06": "collate collate_a collate_b collate_c"},

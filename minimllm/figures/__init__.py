@@ -29,6 +29,7 @@ from .page import (
 )
 from .pairs import MARKS, TARGETS, embedding_map, gallery, similarity, targets
 from .pictures import Picture, as_array, attention_map, patch_grid, patch_sequence, picture
+from .processes import HELD, held
 from .sequences import ROLES, attention_mask, token_row
 from .shares import bars
 from .tiles import PICTURE_COLOURS, canvas_choice, feature_order, picture_mask, tiling, tilings
@@ -40,6 +41,7 @@ __all__ = [
     "BLUE",
     "GREEN",
     "GREY",
+    "HELD",
     "INK",
     "MARKS",
     "ORANGE",
@@ -66,6 +68,7 @@ __all__ = [
     "embedding_map",
     "feature_order",
     "gallery",
+    "held",
     "image_tag",
     "layer_cost",
     "matrix",

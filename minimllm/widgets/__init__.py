@@ -13,6 +13,7 @@ from .explorer import Explorer, explore
 from .language import next_word_explorer, reading_explorer
 from .looking import gate_explorer, looking_explorer
 from .pairs import batch_composer, name_explorer, similarity_explorer
+from .processes import process_explorer
 from .sizes import size_explorer
 from .things import ThingExplorer, thing_explorer
 from .tiles import mask_laboratory, tile_explorer
@@ -39,6 +40,7 @@ __all__ = [
     "name_explorer",
     "next_word_explorer",
     "patch_explorer",
+    "process_explorer",
     "question_explorer",
     "reading_explorer",
     "similarity_explorer",

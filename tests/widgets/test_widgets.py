@@ -58,6 +58,7 @@ WIDGETS = {
     "tile_explorer": lambda: widgets.tile_explorer({"ramp": Image.new("RGB", (40, 30), "red"), "grey": Image.new("L", (9, 9))}, (60, 561)),
     "mask_laboratory": lambda: widgets.mask_laboratory(("[2] [1] ?", "t [4] t")),
     "design_explorer": lambda: widgets.design_explorer({"small": LanguageModelConfig.tiny(60)}, (4, 6404), (16, 64), (1, 4)),
+    "process_explorer": lambda: widgets.process_explorer({"small": 1000, "half learns": (2000, 1000)}, (1, 2, 3)),
     "size_explorer": lambda: widgets.size_explorer(("ViT-B/16", "LLaVA-1.5 7B", "Llama 3.2 11B Vision"), (0, 200_000), (0, 2)),
     "name_explorer": lambda: widgets.name_explorer(*untrained_clip(), {f"grey {n}": torch.full((3, 32, 32), n / 9) for n in range(5)}),
 }
