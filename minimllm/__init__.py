@@ -61,7 +61,7 @@ _FLOORS: dict[str, dict[str, str]] = {
         "packing": "ANSWER CAPTION Packed exact_matches pack packed_loss",
         "pair_batches": "Ahead class_batches clip_batches pair_batches",
         "parts": "Part",
-        "run_folder": "RunLog finished_run memory_expected say_once write_record",
+        "run_folder": "RunLog begin fingerprint finished_run memory_expected say_once started_as write_record",
     },
     "models": {
         "vit_config": "ViTConfig",

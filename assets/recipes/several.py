@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,7 +19,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-import minimllm
 from minimllm import (
     CLIP,
     CLIPConfig,
@@ -251,14 +251,15 @@ def start(processes: int, *command: str | Path) -> bool:
         return False
     torchrun = ["-m", "torch.distributed.run", f"--nproc-per-node={processes}", "--rdzv-backend=c10d"]
     torchrun += ["--rdzv-endpoint=127.0.0.1:0", "--local-addr=127.0.0.1"]
-    here = os.pathsep.join(filter(None, [str(Path(minimllm.__file__).parents[1]), os.environ.get("PYTHONPATH")]))
+    here = os.pathsep.join(filter(None, [str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH")]))
     # A thread each; and large tensors are given back to the system as soon as they are freed, so that memory can be watched.
     settings = {"PYTHONPATH": here, "OMP_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": "65536", "TQDM_DISABLE": "1"}
     arguments = [sys.executable, *(torchrun if processes > 1 else []), *map(str, command)]
     run = subprocess.run(arguments, env=os.environ | settings, capture_output=True, text=True)
     if run.returncode:
         raise RuntimeError(run.stdout + run.stderr)
-    print(run.stdout.strip())
+    lines = run.stdout.strip().replace(f"{tempfile.gettempdir()}{os.sep}", "").splitlines()
+    print(*sorted(lines, key=lambda line: line if line.startswith("process ") else ""), sep="\n")  # they speak at the same time
     return True
 
 

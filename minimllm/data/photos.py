@@ -1,6 +1,8 @@
 """Photographs: the two that come with scikit-learn, pictures of one's own, and folders of them."""
 
+import contextlib
 import os
+import threading
 import warnings
 from collections.abc import Callable
 from io import BytesIO
@@ -54,14 +56,19 @@ def open_picture(path: str | PathLike) -> Image.Image:
     return read_picture(path, str(path))
 
 
+# The filter of warnings is one for all threads: who leaves puts back what was found on entering, another's "error" among it.
+_OPENING = threading.Lock()
+
+
 def read_picture(file: str | PathLike | BytesIO, path: str) -> Image.Image:
     """As :func:`open_picture`, of an open file too; ``path`` is how messages call it."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(file) as picture:
+        with contextlib.ExitStack() as opened:
+            with _OPENING, warnings.catch_warnings():
+                warnings.simplefilter("error", Image.DecompressionBombWarning)
+                picture = opened.enter_context(Image.open(file))
                 frames = frame_count(picture)
-                upright = ImageOps.exif_transpose(picture)
+            upright = ImageOps.exif_transpose(picture)
     except UnidentifiedImageError:
         raise ValueError(f"{path} is not a picture, or not of a kind that Pillow reads") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as problem:

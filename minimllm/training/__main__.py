@@ -25,16 +25,19 @@ from minimllm import (  # noqa: E402
     TrainingConfig,
     ViT,
     ViTConfig,
+    begin,
     clamp_temperature,
     class_batches,
     classification_loss,
     clip_batches,
     clip_loss,
     count_parameters,
+    fingerprint,
     finished_run,
     load,
     memory_expected,
     say_once,
+    started_as,
     to_device,
     train,
     write_record,
@@ -111,18 +114,29 @@ def opened(folder: str, kind: type) -> tuple:
     return model, tokenizer
 
 
+def where(source: str) -> str:
+    """A source on this machine by its whole path, so that it is the same from every folder."""
+    return str(Path(source).resolve()) if Path(source).exists() else source
+
+
 def main(options: argparse.Namespace) -> None:
-    settings = {"command": options.command, "steps": options.steps, "batch_size": options.batch_size, "seed": options.seed}
+    settings = {name: getattr(options, name) for name in ("command", "steps", "batch_size", "seed", "preset", "init", "learning_rate")}
+    settings |= {"bfloat16": options.bfloat16, "source": where(options.source)}
     done = finished_run(options.out)
     if done is not None:
-        if done["settings"] != settings:
-            told = f"a finished training with {done['settings']}, not {settings}"
+        other = {name: value for name, value in settings.items() if done["settings"].get(name, value) != value}
+        if "source" in other and done["settings"]["source"].endswith(options.source):
+            del other["source"]  # it is no longer there
+        if other:
+            then = {name: done["settings"][name] for name in other}
+            told = f"a finished training with {then}, not {other}"
             raise ValueError(f"{options.out} holds {told}; name another folder, or go on from it with --init")
         return say_once(f"{options.out} is finished: {len(done['losses'])} steps; nothing to do")
 
     pairs = Pairs(options.source, skip=options.skip_faults, by_class=options.command == "vit")
     clip = options.command == "clip"
     model, tokenizer = make_clip(options, pairs) if clip else make_vit(options, pairs)
+    begin(options.out, {**settings, "source": None} | {"texts": fingerprint(pairs.texts)})
     batches_of = partial(clip_batches, model, tokenizer) if clip else partial(class_batches, model)
     make_batch = batches_of(pairs, options.batch_size, options.seed)
     loss = clip_loss if clip else classification_loss
@@ -133,14 +147,13 @@ def main(options: argparse.Namespace) -> None:
     few = min(4, options.batch_size)
     batch = to_device(make_batch(0).cut(0, few), "cpu")
     batch = (*batch[:3], None) if clip else batch
-    count = int(os.environ.get("WORLD_SIZE", "1"))
+    rank, count = started_as()
     rows = min(options.micro_batch_size or options.batch_size, -(-options.batch_size // count))
     expected = memory_expected(model, lambda: loss(model, batch)[0], few, rows)
     say_once(
         f"{type(model).__name__} of {count_parameters(model):,} parameters on {len(pairs):,} pairs of {options.source}, {count} processes",
         f"{options.steps} steps of {options.batch_size}; memory expected: {expected / 1e6:.0f} MB a process beside the libraries",
     )
-    options.out.mkdir(parents=True, exist_ok=True)
     batches = Ahead(make_batch, options.steps, options.workers)
     history = train(
         model,
@@ -152,8 +165,8 @@ def main(options: argparse.Namespace) -> None:
         checkpoints=options.out / "checkpoints",
         progress=partial(RunLog, options.out),
     )
-    if int(os.environ.get("RANK", "0")) == 0:
-        card = {**settings, "source": options.source, "pairs": len(pairs), "left_out": pairs.faults, "processes": count}
+    if rank == 0:
+        card = {**settings, "pairs": len(pairs), "left_out": pairs.faults, "processes": count}
         card |= {"parameters": count_parameters(model), "seconds": round(history.seconds, 1), "waited": round(batches.waited, 1)}
         model.to("cpu").save_pretrained(options.out, **({"tokenizer": tokenizer} if clip else {}))
         write_record(options.out / "card.json", card)

@@ -2,7 +2,9 @@
 
 import gzip
 import struct
+import sys
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -182,3 +184,16 @@ def test_mnist_through_torchvision(tmp_path):
         public_dataset("ImageNet", "train", tmp_path)
     with pytest.raises(ValueError, match="unknown split 'validation'"):
         public_dataset("MNIST", "validation", tmp_path)
+
+
+def test_pictures_opened_by_many_threads_leave_the_filter_of_warnings_as_it_was(tmp_path):
+    for number in range(8):
+        Image.new("RGB", (5 + number, 3), "red").save(tmp_path / f"{number}.png")
+    before, interval = list(warnings.filters), sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            widths = list(pool.map(lambda number: open_picture(tmp_path / f"{number % 8}.png").width, range(400)))
+    finally:
+        sys.setswitchinterval(interval)
+    assert widths == [5 + number % 8 for number in range(400)] and warnings.filters == before

@@ -67,7 +67,18 @@ def test_clip_in_one_life_and_in_two(folder, tmp_path, monkeypatch):
         patch.setattr(Ahead, "__call__", dies)
         clip(folder, tmp_path / "twice")
     assert len((tmp_path / "twice" / "history.jsonl").read_text().splitlines()) == 8 and not (tmp_path / "twice" / "history.json").exists()
-    clip(folder, tmp_path / "twice", "--micro-batch-size", "6")
+    caption = folder / "pairs" / "3.txt"
+    before = caption.read_text()
+    caption.write_text("another caption")
+    with pytest.raises(SystemExit, match="holds a training that began with other captions or classes"):
+        clip(folder, tmp_path / "twice")
+    caption.write_text(before)
+    with pytest.raises(SystemExit, match=r"began with learning_rate None, and now it is 0\.01"):
+        clip(folder, tmp_path / "twice", "--learning-rate", "0.01")
+    with monkeypatch.context() as patch:  # as a batch system may set them, without torchrun
+        patch.setenv("RANK", "1")
+        patch.setenv("WORLD_SIZE", "2")
+        clip(folder, tmp_path / "twice", "--micro-batch-size", "6")
     twice = json.loads((tmp_path / "twice" / "history.json").read_text())
     assert twice["losses"] == whole["losses"] and (tmp_path / "twice" / "history.jsonl").read_text().count("\n") == 12
 
@@ -76,6 +87,8 @@ def test_clip_in_one_life_and_in_two(folder, tmp_path, monkeypatch):
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "twice").rglob("*")} == before
     with pytest.raises(SystemExit, match="holds a finished training with .* name another folder"):
         clip(folder, tmp_path / "twice", steps=13)
+    with pytest.raises(SystemExit, match=r"a finished training with {'learning_rate': None}, not {'learning_rate': 0\.01}"):
+        clip(folder, tmp_path / "twice", "--learning-rate", "0.01")
 
     model, tokenizer = load(tmp_path / "twice")
     shown = zero_shot(model, tokenizer, torch.rand(2, 3, 32, 32), ["star", "unheard of thing"])

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from support import largest_difference, randomise, torchrun
+from light import largest_difference, randomise, torchrun
 
 from minimllm import CLIP, CLIPConfig, TextConfig, contrastive_loss
 from minimllm.models.clip_config import clip_vit

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from support import launch, randomise
+from light import launch, randomise
 from torch import nn
 
 from minimllm import History, TrainingConfig, ViT, ViTConfig, classification_loss, generator_for, train

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from support import randomise, torchrun
+from light import randomise, torchrun
 from torch import nn
 
 from minimllm import (
