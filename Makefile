@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help lab fresh test quick browser soak setup lessons bench assets site lock newest oldest
+.PHONY: help lab fresh test quick browser soak mutants setup lessons bench assets site lock newest oldest
 
 # Idle threads of torch give the processor back instead of spinning, so that kernels and tests beside each other do not starve.
 export OMP_WAIT_POLICY = passive
@@ -28,6 +28,7 @@ LAB_OPTIONS ?=
 LOCK_OPTIONS ?=
 PYTEST_OPTIONS ?=
 ROOM ?=
+MUTANTS ?=
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/make \1#\2/p' Makefile | while IFS='#' read -r name text; do printf '%-14s %s\n' "$$name" "$$text"; done
@@ -50,10 +51,16 @@ quick: .venv/.installed ## the tests of the package, without lessons and browser
 	@$(RUN) -m pytest -n 2 --dist loadfile -m "not browser and not long" tests/$(ROOM) $(PYTEST_OPTIONS)
 
 browser: .venv/.installed ## every lesson in a real browser, its trainings cut short, each control of each widget moved; make test has two of them
+	@command -v npm >/dev/null && npm install --silent --no-fund --no-audit --ignore-scripts --prefix .environments/axe axe-core@4.14.1 || \
+	  echo "npm could not bring axe-core; the site is not checked with it."
 	@$(RUN) -m pytest -m browser tests $(PYTEST_OPTIONS)
 
-soak: .venv/.installed ## all malformed pictures and weights, all savings and trainings that are killed; make test has a sample of them
+soak: .venv/.installed ## all malformed inputs, all that is killed, and planted errors (those alone: make mutants)
 	@$(RUN) tests/soak
+	@$(RUN) tests/soak/mutants.py $(MUTANTS)
+
+mutants: .venv/.installed ## errors planted in a copy: do the tests notice? (others, fewer: MUTANTS="--seed 1 --count 20 --floor layers")
+	@$(RUN) tests/soak/mutants.py $(MUTANTS)
 
 setup: .venv/.installed ## make .venv, or bring an existing one up to date
 

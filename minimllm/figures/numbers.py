@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from minimllm.inspection.costs import layer_multiply_adds
 
-from .page import AMOUNT, BLUE, GREY, GROUPS, INK, PALE, SIGNED, VERMILION, own_axes, style
+from .page import AMOUNT, BLUE, DASHES, GREY, GROUPS, INK, PALE, SIGNED, VERMILION, own_axes, style
 
 
 def as_numbers(values: ArrayLike) -> np.ndarray:
@@ -113,7 +113,9 @@ def curves(
     limits: tuple[float, float] | None = None,
     axes: Axes | None = None,
 ) -> Figure:
-    """Named curves over ``x``, each name beside its curve's end. A curve is its values, or ``(middle, low, high)`` with the band between.
+    """Named curves over ``x``, each with dashes of its own and its name beside its end.
+
+    A curve is its values, or ``(middle, low, high)`` with the band between.
 
     ``log`` names the logarithmic axes: ``""``, ``"x"``, ``"y"`` or ``"xy"``; ``limits`` fixes the ends of the vertical one.
     """
@@ -122,7 +124,7 @@ def curves(
     axes.set(xscale="log" if "x" in log else "linear", yscale="log" if "y" in log else "linear", xlabel=x_title, ylabel=y_title)
     for name, values in series.items():
         middle, *band = map(as_numbers, values) if isinstance(values, tuple) else [as_numbers(values)]
-        (line,) = axes.plot(x, middle, marker="o" if markers else None)
+        (line,) = axes.plot(x, middle, marker="o" if markers else None, linestyle=DASHES[len(ends) % len(DASHES)])
         if band:
             axes.fill_between(x, *band, color=line.get_color(), alpha=0.18, linewidth=0)
         ends.append((name, line.get_color(), middle[-1]))

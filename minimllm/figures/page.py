@@ -22,6 +22,8 @@ from PIL import Image
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
 BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
 INK, GREY, PALE = "#222222", "#888888", "#ECECEC"
+# Beside the colours of the style's lines, one for one, since seven colours are not seven greys.
+DASHES = ("-", (0, (6, 1.6)), (0, (1, 1)), (0, (6, 1.5, 1, 1.5)), (0, (3, 1)), (0, (6, 1.5, 1, 1.5, 1, 1.5)), (0, (10, 3)))
 AMOUNT = LinearSegmentedColormap.from_list("amount", ["#FFFFFF", "#B9D9EC", "#4A9CCB", BLUE, "#003B5C"])
 SIGNED = LinearSegmentedColormap.from_list("signed", ["#6E2F00", VERMILION, "#F6C9A8", "#FFFFFF", "#A9D2EA", BLUE, "#003B5C"])
 GROUPS = ListedColormap(["#A9D2EA", "#F6C9A8", "#A6DCC9", "#EBCFDF", "#F7DFA5", "#D9D9D9"])  # pale enough for dark numbers

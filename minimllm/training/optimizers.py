@@ -1,6 +1,7 @@
 """What moves the weights: the configuration of a training run, its learning-rate schedule, and its optimizers (AdamW and Muon)."""
 
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -18,6 +19,7 @@ class TrainingConfig:
 
     Attributes:
         steps, batch_size: length of the run; ``batch_size`` is read by the batch functions, the loop only calls ``make_batch(step)``.
+            Where the environment variable ``MINIMLLM_STEPS`` is set, ``steps`` is at most as many: for trying what comes after a training.
         learning_rate: AdamW's peak.
         muon_learning_rate: Muon's peak, for the matrices inside the modules named in ``muon_modules``; ``None``: AdamW for everything.
         learning_rate_factors: multiplies the rate of parameters by the last part of their name, for example ``{"gate": 10.0}``.
@@ -58,6 +60,10 @@ class TrainingConfig:
     shard: bool = False
 
     def __post_init__(self):
+        if most := os.environ.get("MINIMLLM_STEPS"):
+            if not most.isdecimal() or int(most) < 1:
+                raise ValueError(f"MINIMLLM_STEPS must be a whole number of 1 or more, got {most!r}; unset it to train in full")
+            object.__setattr__(self, "steps", min(self.steps, int(most)))
         for name in ("steps", "batch_size", "checkpoint_every", "evaluate_every", "micro_batch_size"):
             value = getattr(self, name)
             if value is not None and value < 1:

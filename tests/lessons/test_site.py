@@ -3,10 +3,10 @@
 import re
 
 import pytest
+from browsing import CHROMIUM, FLAGS
 from bs4 import BeautifulSoup
 from nbformat import write
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
-from test_browser import CHROMIUM, FLAGS
 
 from minimllm import lessons
 from minimllm.lessons.execution import LessonError

@@ -483,6 +483,16 @@ def test_wrong_configurations_are_refused(wrong, message):
         config(**wrong)
 
 
+def test_the_environment_cuts_every_run_short_and_lengthens_none(monkeypatch):
+    assert [config(steps=steps).steps for steps in (2, 7, 12)] == [2, 7, 12]
+    monkeypatch.setenv("MINIMLLM_STEPS", "7")
+    assert [config(steps=steps).steps for steps in (2, 7, 12)] == [2, 7, 7]
+    for wrong in ("0", "-3", "2.5", "few"):
+        monkeypatch.setenv("MINIMLLM_STEPS", wrong)
+        with pytest.raises(ValueError, match=re.escape(f"MINIMLLM_STEPS must be a whole number of 1 or more, got {wrong!r}")):
+            config()
+
+
 def test_nothing_to_train_is_refused():
     with pytest.raises(ValueError, match="no trainable parameter"):
         run(None, model=TinyModel().requires_grad_(False))
