@@ -7,6 +7,7 @@ import contextlib
 import gc
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -56,6 +57,12 @@ def count() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
+def say(line: str) -> None:
+    """A line in one piece, though others write at the same time."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
 # ---- one training --------------------------------------------------------------------------------------------------------
 
 
@@ -90,7 +97,7 @@ def equal(folder: Path) -> None:
     _, losses = training()
     if rank() == 0:
         (folder / f"losses-{count()}.json").write_text(json.dumps(losses))
-    print(f"process {rank()} of {count()}: {len(losses)} steps, the last loss is {losses[-1]:.9f}", flush=True)
+    say(f"process {rank()} of {count()}: {len(losses)} steps, the last loss is {losses[-1]:.9f}")
 
 
 # ---- a loss that compares rows -------------------------------------------------------------------------------------------
@@ -124,10 +131,7 @@ def halves(folder: Path) -> None:
         torch.cat([each[: rows.start].detach(), own, each[rows.stop :].detach()]) for each, own in zip(everyone, (image, text), strict=True)
     ]
     cut_off = contrastive_loss(model.compare(*detached), same)
-    print(
-        f"process {rank()} of {count()} has pairs {rows.start} to {rows.stop - 1}: loss {local:.4f} of its own, {gathered:.4f} of all",
-        flush=True,
-    )
+    say(f"process {rank()} of {count()} has pairs {rows.start} to {rows.stop - 1}: loss {local:.4f} of its own, {gathered:.4f} of all")
     ways = {"own pairs alone": local, "gathered, others cut off": cut_off, "gathered": gathered}
     found = {name: mean_gradient(model, loss) for name, loss in ways.items()}
     own = local.detach().clone()
@@ -258,7 +262,7 @@ def start(processes: int, *command: str | Path) -> bool:
     run = subprocess.run(arguments, env=os.environ | settings, capture_output=True, text=True)
     if run.returncode:
         raise RuntimeError(run.stdout + run.stderr)
-    lines = run.stdout.strip().replace(f"{tempfile.gettempdir()}{os.sep}", "").splitlines()
+    lines = re.sub(re.escape(tempfile.gettempdir()) + r"[/\\]\w+[/\\]", "", run.stdout).strip().splitlines()
     print(*sorted(lines, key=lambda line: line if line.startswith("process ") else ""), sep="\n")  # they speak at the same time
     return True
 
