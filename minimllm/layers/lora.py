@@ -108,3 +108,10 @@ def merge_lora(model: nn.Module) -> nn.Module:
     for name, module in found:
         model.set_submodule(name, module.merged())
     return model
+
+
+def check_merged(model: nn.Module) -> None:
+    """Raise a ``ValueError`` if a model has :class:`LoRA` in it, for which no checkpoint has names."""
+    found = next((name for name, module in model.named_modules() if isinstance(module, LoRA)), None)
+    if found is not None:
+        raise ValueError(f"{found} is a LoRA, which no checkpoint has a name for: merge_lora(model) first")

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from minimllm.data.tokenizer import Tokenizer
+from minimllm.layers.lora import check_merged
 from minimllm.weights.fitting import build_empty
 from minimllm.weights.folders import reading, whole_folder
 from minimllm.weights.released import RELEASES, released
@@ -201,12 +202,14 @@ def save(
             float32.
 
     Raises:
-        ValueError: for a model without such a config, a folder that holds other things, a part whose weights are not those of its source.
+        ValueError: for a model without such a config, a folder that holds other things, a part whose weights are not those of its source,
+            LoRA that was not merged.
     """
     folder = Path(folder)
     config = getattr(model, "config", None)
     if type(config).__name__ not in CONFIGS:
         raise ValueError(f"a {type(model).__name__} with a {type(config).__name__} cannot be saved; known are {', '.join(CONFIGS)}")
+    check_merged(model)
     parts, state = dict(parts or {}), own_state(model)
     for name, source in parts.items():
         check_part(model, name, source)

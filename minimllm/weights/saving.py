@@ -13,6 +13,7 @@ from typing import Any
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from minimllm.layers.lora import check_merged
 from minimllm.weights.fitting import COMPUTED, WeightNames, file_names
 from minimllm.weights.folders import whole_folder
 
@@ -86,9 +87,10 @@ def save(
 
     Raises:
         ValueError: a folder that holds other things, a file in its place, weights of several dtypes, of one in which no model can be
-            run or without values, a size that is none.
+            run or without values, LoRA that was not merged, a size that is none.
     """
     folder = Path(folder)
+    check_merged(model)
     parameters = dict(model.named_parameters())
     kinds = sorted({str(parameter.dtype).removeprefix("torch.") for parameter in parameters.values()})
     if any(parameter.dtype not in COMPUTED for parameter in parameters.values()):

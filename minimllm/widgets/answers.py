@@ -26,6 +26,7 @@ class Answers(ipywidgets.VBox):
         answers: what each model said last, by its name.
         outdated: whether the picture or the request has changed since.
         error: what the reader is told went wrong; empty when nothing did.
+        replied: the models that came to the end of their answers, which may be empty.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class Answers(ipywidgets.VBox):
     ):
         self.models, self.tokenizer, self.max_new_tokens = checked_models(models, tokenizer), tokenizer, max_new_tokens
         self.answers, self.outdated, self.error = dict.fromkeys(models, ""), False, ""
+        self.replied: set[str] = set()
         self.menu = ipywidgets.Dropdown(options=list(requests), description="Request", **WIDE)
         self.field = ipywidgets.Text(description="Or your own", placeholder="empty: the one above", continuous_update=False, **WIDE)
         self.button = ipywidgets.Button(description="Ask", button_style="primary")
@@ -67,7 +69,7 @@ class Answers(ipywidgets.VBox):
 
     def ask(self) -> dict[str, str]:
         """Ask each model in turn, show its answer as it is written, and give all of them back."""
-        self.answers, self.outdated, self.error = dict.fromkeys(self.models, ""), False, ""
+        self.answers, self.outdated, self.error, self.replied = dict.fromkeys(self.models, ""), False, "", set()
         self._lock(True)
         try:
             messages = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": self.request}]}]
@@ -79,6 +81,7 @@ class Answers(ipywidgets.VBox):
                     self._show(writing=name)
 
                 chat(model, self.tokenizer, messages, [self.picture()], self.max_new_tokens, grow)
+                self.replied.add(name)
         except KeyboardInterrupt:
             self.error = "stopped"
         except ValueError as error:
@@ -90,7 +93,7 @@ class Answers(ipywidgets.VBox):
 
     def outdate(self) -> None:
         """Mark the answers as those to another picture or request."""
-        if not self.outdated and any(self.answers.values()):
+        if not self.outdated and (self.replied or any(self.answers.values())):
             self.outdated = True
             self._show()
 
@@ -99,7 +102,8 @@ class Answers(ipywidgets.VBox):
             control.disabled = locked
 
     def _answer(self, name: str, writing: bool = False) -> str:
-        text = html.escape(self.answers[name]) + (" ▌" if writing else "")
+        silent = "<em>no word</em>" if name in self.replied and not self.answers[name] else ""
+        text = html.escape(self.answers[name]) + (" ▌" if writing else silent)
         faded = "opacity:0.4;" if self.outdated else ""
         return (
             f'<div style="{faded}background:#F7E7DA;margin:2px 4px 2px 0;padding:4px 8px;white-space:pre-wrap;line-height:1.4">'

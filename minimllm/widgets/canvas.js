@@ -81,6 +81,7 @@ function render({ model, el }) {
         width: "26px", height: "26px", padding: "0", border: "1px solid #888888", borderRadius: "4px", cursor: "pointer", background: "white",
       });
       button.setAttribute("aria-label", name);
+      button.dataset.lmSuppressShortcuts = "true"; // JupyterLab would take its keys
       look(button, name);
       button.onclick = () => { choose(name); mark(name); };
       return button;
@@ -97,7 +98,10 @@ function render({ model, el }) {
     const dot = `${WIDTHS[name] * 0.8}px`;
     element(button, "span", {}, { display: "inline-block", width: dot, height: dot, borderRadius: "50%", background: "#111111", verticalAlign: "middle" });
   });
-  const button = (text, act) => element(tools, "button", { type: "button", textContent: text, onclick: act }, { height: "26px", cursor: "pointer" });
+  const button = (text, act) => {
+    const made = element(tools, "button", { type: "button", textContent: text, onclick: act }, { height: "26px", cursor: "pointer" });
+    made.dataset.lmSuppressShortcuts = "true";
+  };
   button("Undo", () => { if (earlier.length) { brush.putImageData(earlier.pop(), 0, 0); send(); } });
   button("Clear", () => { remember(); wipe(); send(); });
   const file = element(tools, "input", { type: "file", accept: "image/*" }, { display: "none" });

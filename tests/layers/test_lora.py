@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from support import randomise
 from torch import nn
 
-from minimllm import LanguageModel, LanguageModelConfig, LoRA, TrainingConfig, add_lora, generate, merge_lora, train
+from minimllm import LanguageModel, LanguageModelConfig, LoRA, TrainingConfig, add_lora, generate, load, merge_lora, save, train
 
 CONFIG = replace(LanguageModelConfig.tiny(23), layers=2, dim=24, heads=4, key_value_heads=2, tied=True)
 IDS = torch.tensor([[1, 5, 9, 0, 22], [3, 3, 7, 8, 2]])
@@ -130,6 +130,17 @@ def test_keeps_type_and_mode():
 def test_what_does_not_go(call, words):
     with pytest.raises(ValueError, match=words):
         call()
+
+
+def test_a_model_is_saved_when_it_is_merged(tmp_path):
+    model = changed(add_lora(talker(), 2))
+    for write in (lambda: model.save_pretrained(tmp_path / "theirs"), lambda: save(tmp_path / "ours", model, None, {})):
+        with pytest.raises(ValueError, match=r"blocks\.0\.attention\.query is a LoRA.*: merge_lora\(model\) first"):
+            write()
+    assert not list(tmp_path.iterdir())
+    merge_lora(model)
+    for folder in (model.save_pretrained(tmp_path / "theirs"), save(tmp_path / "ours", model, None, {})):
+        assert torch.equal(load(folder)[0](IDS), model(IDS))
 
 
 def test_a_refused_model_is_as_it_was():

@@ -65,7 +65,10 @@ def test_a_stroke_is_drawn_and_named_and_the_models_answer_about_it(lab, page, t
     assert "The encoder takes it for" in guesses
 
     page.locator(".jp-OutputArea-output button[aria-label='blue']").click()
-    page.locator(".jp-OutputArea-output button[aria-label='thick']").click()
+    thick = page.locator(".jp-OutputArea-output button[aria-label='thick']")
+    thick.focus()
+    page.keyboard.press("Enter")  # which JupyterLab does not take
+    assert thick.get_attribute("aria-pressed") == "true"
     box = canvas.bounding_box()
     scale = box["width"] / 320
     page.mouse.move(box["x"] + 20 * scale, box["y"] + 300 * scale)

@@ -55,6 +55,20 @@ def test_answers_are_those_of_chat_and_grow_beside_each_other(make):
     assert not any(control.disabled for control in (widget.menu, widget.field, widget.button))
 
 
+def test_an_empty_answer_is_one(monkeypatch):
+    from minimllm.widgets import answers
+
+    monkeypatch.setattr(answers, "chat", lambda *arguments: "")
+    widget = explorer()
+    assert "no word" not in widget.panels["unified"].value
+    widget.ask()
+    assert (
+        all("<em>no word</em>" in panel.value for panel in widget.panels.values()) and "no word" in widget._repr_mimebundle_()["text/html"]
+    )
+    widget.thing.value = "cat"
+    assert widget.outdated
+
+
 def test_what_a_model_writes_is_shown_and_not_obeyed():
     widget = explorer()
     widget.answers["unified"] = "<b> it"
