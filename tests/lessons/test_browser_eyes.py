@@ -5,8 +5,8 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from browsing import BROKEN, CELLS, CHROMIUM, FINISHED, READY, RUN_ALL, TOKEN
 from PIL import Image
-from test_browser import BROKEN, CELLS, CHROMIUM, FINISHED, READY, RUN_ALL, TOKEN, lab, page  # noqa: F401 (fixtures)
 
 pytestmark = [
     pytest.mark.browser,
@@ -32,7 +32,7 @@ SAID = (
 )
 
 
-def opened(lab, page, cell: str) -> list[str]:  # noqa: F811
+def opened(lab, page, cell: str) -> list[str]:
     """A notebook with one of the widgets, run; gives a list that errors of the page will be put into."""
     address, root = lab
     failures = []
@@ -49,13 +49,13 @@ def opened(lab, page, cell: str) -> list[str]:  # noqa: F811
     return failures
 
 
-def keep(page, name: str) -> None:  # noqa: F811
+def keep(page, name: str) -> None:
     if folder := os.environ.get("SCREENSHOTS"):
         Path(folder).mkdir(parents=True, exist_ok=True)
         page.screenshot(path=str(Path(folder) / f"{name}.png"))
 
 
-def test_a_stroke_is_drawn_and_named_and_the_models_answer_about_it(lab, page, tmp_path):  # noqa: F811
+def test_a_stroke_is_drawn_and_named_and_the_models_answer_about_it(lab, page, tmp_path):
     failures = opened(lab, page, CELL_OF["drawing"])
     canvas = page.locator(".jp-OutputArea-output canvas")
     canvas.wait_for()
@@ -104,7 +104,7 @@ def test_a_stroke_is_drawn_and_named_and_the_models_answer_about_it(lab, page, t
     assert page.evaluate(BROKEN) == [] and failures == []
 
 
-def test_a_thing_is_picked_and_both_designs_answer(lab, page):  # noqa: F811
+def test_a_thing_is_picked_and_both_designs_answer(lab, page):
     failures = opened(lab, page, CELL_OF["things"])
     picture = page.locator(".jp-OutputArea-output .minimllm-picture img")
     picture.wait_for()
