@@ -14,17 +14,23 @@ from torch import Tensor
 
 from minimllm.models.unified import UnifiedMLLM
 
+from .counting import remember, remembered
 from .judging import Exercise, Mistake, Verdict, Wrong, judge
 from .places import compare_forward, parts_of
 
-__all__ = ["Exercise", "Mistake", "Verdict", "Wrong", "all_exercises", "check", "check_forward", "judge"]
+__all__ = ["Exercise", "Mistake", "Verdict", "Wrong", "all_exercises", "check", "check_forward", "judge", "solved"]
+
+
+def lesson_modules() -> list[str]:
+    """The modules that hold exercises, in the order of the lessons."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name.startswith("lesson_"))
 
 
 @functools.cache
 def all_exercises() -> dict[str, Exercise]:
     """Every exercise of the course by name, from the ``EXERCISES`` of each lesson's module. ``ValueError`` where two share a name."""
     found: dict[str, Exercise] = {}
-    for module in sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name.startswith("lesson_")):
+    for module in lesson_modules():
         for name, exercise in importlib.import_module(f"{__name__}.{module}").EXERCISES.items():
             if name in found:
                 raise ValueError(f"two exercises are called {name!r}; the second is in {module}")
@@ -35,13 +41,29 @@ def all_exercises() -> dict[str, Exercise]:
 def check(name: str, function: Callable) -> None:
     """Try ``function`` on the cases of the exercise ``name`` and print what was found. An unsolved or broken function raises nothing.
 
+    A solved one is remembered, in this and every later session, and the count over all lessons is printed.
+
     Raises:
         ValueError: if there is no exercise of this name.
     """
     exercises = all_exercises()
     if name not in exercises:
         raise ValueError(f"there is no exercise {name!r}; there are {', '.join(exercises)}")
-    print(f"{name}: {judge(exercises[name], function).message}")
+    verdict = judge(exercises[name], function)
+    print(f"{name}: {verdict.message}")
+    if verdict.status == "solved":
+        remember(name)
+        print(f"You have solved {len(remembered() & exercises.keys())} of {len(exercises)} exercises of the course.")
+
+
+def solved() -> None:
+    """Print how many exercises have been solved, in all and lesson by lesson."""
+    exercises, found = all_exercises(), remembered()
+    print(f"You have solved {len(found & exercises.keys())} of {len(exercises)} exercises of the course.")
+    for module in lesson_modules():
+        names = importlib.import_module(f"{__name__}.{module}").EXERCISES
+        marks = ", ".join(f"{name} ✓" if name in found else name for name in names)
+        print(f"  lesson {module.removeprefix('lesson_')}: {len(found & names.keys())} of {len(names)}  ({marks})")
 
 
 def check_forward(forward: Callable, model: UnifiedMLLM, ids: Tensor, images: Tensor) -> None:

@@ -67,9 +67,10 @@ def kernel_environment(folder: str | Path) -> dict[str, str]:
     """Environment variables under which a Jupyter kernel starts with the network denied.
 
     ``folder`` becomes the kernel's ``IPYTHONDIR`` and receives the startup script; the user's own IPython settings are thereby left
-    out, so that lessons run the same everywhere. The variables come as a full copy of this process's environment with the changes.
+    out, and so is the count of solved exercises, so that lessons run the same everywhere. The variables come as a full copy of this
+    process's environment with the changes.
     """
     startup = Path(folder) / "profile_default" / "startup"
     startup.mkdir(parents=True, exist_ok=True)
     (startup / "00-offline.py").write_text(STARTUP, encoding="utf-8")
-    return {**os.environ, "IPYTHONDIR": str(folder), "HF_HUB_OFFLINE": "1", "OMP_WAIT_POLICY": "passive"}
+    return {**os.environ, "IPYTHONDIR": str(folder), "MINIMLLM_DATA": str(folder), "HF_HUB_OFFLINE": "1", "OMP_WAIT_POLICY": "passive"}

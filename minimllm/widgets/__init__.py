@@ -13,19 +13,24 @@ from .explorer import Explorer, explore
 from .language import next_word_explorer, reading_explorer
 from .looking import gate_explorer, looking_explorer
 from .pairs import batch_composer, name_explorer, similarity_explorer
+from .predicting import Answer, Prediction, predict
 from .processes import process_explorer
 from .sizes import size_explorer
 from .things import ThingExplorer, thing_explorer
 from .tiles import mask_laboratory, tile_explorer
+from .together import together
 from .training import LiveCurve
+from .uploading import own_picture
 
 __all__ = [
     "MASK_TEXTS",
+    "Answer",
     "Canvas",
     "Chat",
     "Drawing",
     "Explorer",
     "LiveCurve",
+    "Prediction",
     "ThingExplorer",
     "attention_explorer",
     "batch_composer",
@@ -39,12 +44,15 @@ __all__ = [
     "mask_laboratory",
     "name_explorer",
     "next_word_explorer",
+    "own_picture",
     "patch_explorer",
     "process_explorer",
+    "predict",
     "question_explorer",
     "reading_explorer",
     "similarity_explorer",
     "size_explorer",
     "thing_explorer",
     "tile_explorer",
+    "together",
 ]

@@ -5,12 +5,14 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from PIL import Image, ImageOps
 
 from minimllm import figures
 from minimllm.figures import Picture
 from minimllm.inspection.costs import layer_multiply_adds
 
 from .explorer import Explorer, explore, slider_at
+from .uploading import own_picture
 
 MEAN = "mean of the heads"
 
@@ -18,7 +20,8 @@ MEAN = "mean of the heads"
 def patch_explorer(pictures: Mapping[str, Picture], patch_sizes: Sequence[int] = (4, 8, 14, 16, 28, 32, 56), dim: int = 768) -> Explorer:
     """Lesson 01: choose picture and patch size, and see the grid, the sequence, the number of tokens and what an encoder layer costs.
 
-    ``pictures`` share one size, which every patch size divides; ``dim`` is the layer's width (768: ViT-B), its MLP four times that.
+    ``pictures`` share one size, which every patch size divides; ``dim`` is the layer's width (768: ViT-B), its MLP four times that. A
+    picture of one's own is cut to that size around its middle.
     """
     arrays = {name: figures.as_array(picture) for name, picture in pictures.items()}
     sizes = {array.shape[:2] for array in arrays.values()}
@@ -46,7 +49,11 @@ def patch_explorer(pictures: Mapping[str, Picture], patch_sizes: Sequence[int] =
             f"layers, {cost.attention / 1e6:,.0f} million in the attention."
         )
 
-    return explore(draw, alt, picture=list(arrays), patch_size=slider_at(patch_sizes, 16))
+    def take(name: str, picture: Image.Image) -> dict:
+        arrays[name] = figures.as_array(ImageOps.fit(picture, (width, height)))
+        return {}
+
+    return own_picture(explore(draw, alt, picture=list(arrays), patch_size=slider_at(patch_sizes, 16)), "picture", take)
 
 
 def attention_explorer(

@@ -1,5 +1,6 @@
 """``explore`` makes a widget of any drawing function."""
 
+import contextlib
 import html
 import itertools
 import re
@@ -97,14 +98,20 @@ class Explorer(ipywidgets.VBox):
         """What the reader is told went wrong; empty when the picture is up to date."""
         return self._error.value
 
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """A ``with`` block in which controls are changed and nothing is redrawn."""
+        before, self._paused = self._paused, True
+        try:
+            yield
+        finally:
+            self._paused = before
+
     def set(self, **values: Any) -> None:
         """Move several controls and redraw once."""
-        self._paused = True
-        try:
+        with self.paused():
             for name, value in values.items():
                 self.controls[name].value = value
-        finally:
-            self._paused = False
         self._redraw()
 
     def sweep(self, most: int = 5000) -> Iterator[dict[str, Any]]:

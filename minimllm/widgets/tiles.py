@@ -16,6 +16,7 @@ from minimllm.layers.masks import cross_attention_mask
 from minimllm.models.llama_vision.tiles import MAX_TILES, arrangements, choose_arrangement, fit_picture
 
 from .explorer import Explorer, explore
+from .uploading import own_picture
 
 SIDES = (60, 150, 280, 420, 560, 561, 640, 840, 1120, 1121, 1680, 2240, 3000)
 MASK_EXAMPLES = (
@@ -40,11 +41,13 @@ def tile_explorer(pictures: Mapping[str, Image.Image], sides: Sequence[int] = SI
     """Lesson 09: choose a photograph and drag its width and height, and see the grid, the scale, the tiles, the number and the mask.
 
     Args:
-        pictures: by name. Around its middle, each is cut to the proportions asked for.
+        pictures: by name. Around its middle, each is cut to the proportions asked for. With a picture of one's own, width and height are
+            set to what the sliders have that is nearest to its own.
         sides: the widths and heights that the sliders offer, in pixels.
         tile_size: side of a tile, in pixels.
     """
     numbers = {grid: number for number, grid in enumerate(arrangements(), start=1)}
+    pictures = dict(pictures)  # those of one's own come to it
 
     @functools.lru_cache(maxsize=8)
     def shaped(picture: str, width: int, height: int) -> Image.Image:
@@ -93,11 +96,17 @@ def tile_explorer(pictures: Mapping[str, Image.Image], sides: Sequence[int] = SI
             f"canvas of {grid[0] * tile_size} by {grid[1] * tile_size}; tile mask {mask}."
         )
 
-    def slider(start: int) -> ipywidgets.SelectionSlider:
-        nearest = min(sides, key=lambda side: abs(side - start))
-        return ipywidgets.SelectionSlider(options=list(sides), value=nearest, layout={"width": "32em"})
+    def nearest(start: int) -> int:
+        return min(sides, key=lambda side: abs(side - start))
 
-    return explore(draw, alt, picture=list(pictures), width=slider(640), height=slider(420))
+    def slider(start: int) -> ipywidgets.SelectionSlider:
+        return ipywidgets.SelectionSlider(options=list(sides), value=nearest(start), layout={"width": "32em"})
+
+    def take(name: str, picture: Image.Image) -> dict[str, int]:
+        pictures[name] = picture
+        return {"width": nearest(picture.width), "height": nearest(picture.height)}
+
+    return own_picture(explore(draw, alt, picture=list(pictures), width=slider(640), height=slider(420)), "picture", take)
 
 
 def mask_laboratory(examples: Sequence[str] = MASK_EXAMPLES) -> Explorer:

@@ -60,8 +60,15 @@ WIDGETS = {
     "design_explorer": lambda: widgets.design_explorer({"small": LanguageModelConfig.tiny(60)}, (4, 6404), (16, 64), (1, 4)),
     "process_explorer": lambda: widgets.process_explorer({"small": 1000, "half learns": (2000, 1000)}, (1, 2, 3)),
     "size_explorer": lambda: widgets.size_explorer(("ViT-B/16", "LLaVA-1.5 7B", "Llama 3.2 11B Vision"), (0, 200_000), (0, 2)),
+    "together": lambda: widgets.together(
+        {"echo": lambda picture, question: f"{picture.sum():.3f}", "strict": lambda picture, question: refuse(question)}, "red ?", 6
+    ),
     "name_explorer": lambda: widgets.name_explorer(*untrained_clip(), {f"grey {n}": torch.full((3, 32, 32), n / 9) for n in range(5)}),
 }
+
+
+def refuse(question: str) -> str:
+    raise ValueError(f"no word of {question}")
 
 
 def untrained_clip() -> tuple[CLIP, Tokenizer]:
@@ -412,3 +419,21 @@ def test_size_explorer_counts_weights_and_cache():
     assert "image encoder 0.343 GB" in alt(widget.picture) and "cache" not in alt(widget.picture)
     with pytest.raises(ValueError, match="there is no model"):
         widgets.size_explorer(("GPT-2",))
+
+
+def test_together_every_model_says_its_own_and_a_refusal_stands_in_its_place():
+    asked = []
+
+    def one(picture, question):
+        asked.append((tuple(picture.shape), question))
+        return f"a {question}"
+
+    widget = widgets.together({"one": one, "other": lambda picture, question: refuse(question)}, "red ?", pictures=3)
+    assert alt(widget.picture).startswith("Picture 1 of the world") and "one: a red ?; other: no word of red ?" in alt(widget.picture)
+    widget.set(question="blue ?", picture=3)
+    assert "one: a blue ?" in alt(widget.picture) and asked == [((3, 32, 32), "red ?"), ((3, 32, 32), "blue ?")]
+    widget.set(question=" ")
+    assert "Type a question" in alt(widget.picture) and len(asked) == 2
+    for wrong in (lambda: widgets.together({}, "?"), lambda: widgets.together({"one": one}, "?", pictures=0)):
+        with pytest.raises(ValueError, match="at least one picture"):
+            wrong()
