@@ -1,5 +1,6 @@
 """A picture of one's own: it joins the menu and is shown, whatever it is called; what is no picture is refused in words."""
 
+import datetime
 import io
 
 import numpy as np
@@ -16,7 +17,18 @@ def file(name: str, width: int, height: int, kind: str = "PNG", **options) -> di
     pixels[height // 2 :, :, 1] = 255
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, kind, **options)
-    return {"name": name, "type": f"image/{kind.lower()}", "content": memoryview(buffer.getvalue())}
+    return uploaded(name, f"image/{kind.lower()}", buffer.getvalue())
+
+
+def uploaded(name: str, kind: str, content: bytes) -> dict:
+    """What the browser hands over of a file that was chosen."""
+    return {
+        "name": name,
+        "type": kind,
+        "size": len(content),
+        "last_modified": datetime.datetime.now(datetime.UTC),
+        "content": memoryview(content),
+    }
 
 
 def patches() -> widgets.Explorer:
@@ -45,7 +57,7 @@ def test_in_the_tile_explorer_the_sliders_follow_its_size():
 def test_what_is_no_picture_is_refused_and_the_explorer_stays():
     explorer = patches()
     before = explorer.picture
-    explorer.upload.value = ({"name": "notes.txt", "type": "text/plain", "content": memoryview(b"no picture")},)
+    explorer.upload.value = (uploaded("notes.txt", "text/plain", b"no picture"),)
     assert "cannot be read as a picture" in explorer.children[0].children[1].value
     assert explorer.picture == before and len(explorer.controls["picture"].options) == 2
     explorer.upload.value = (file("cat.png", 40, 60),)
