@@ -4,6 +4,7 @@ import os
 import shutil
 import tempfile
 
+import pytest
 from jaxtyping import install_import_hook
 
 os.environ["OMP_WAIT_POLICY"] = "passive"  # before torch: idle threads give the processor back instead of spinning
@@ -21,6 +22,13 @@ def pytest_configure(config) -> None:
     """nbval's kernels, and those of the JupyterLab under test, start with this environment."""
     deny_network()
     os.environ.update(kernel_environment(_IPYTHON))
+
+
+def pytest_collection_modifyitems(items) -> None:
+    """A name with an address in it is another one in each process, and no two workers would have the same tests."""
+    moving = [item.nodeid for item in items if " at 0x" in item.nodeid]
+    if moving:
+        raise pytest.UsageError(f"{moving[0]}: its name holds an address of memory; give the parameters ids of their own")
 
 
 def pytest_unconfigure(config) -> None:

@@ -97,7 +97,7 @@ def prompts(tokenizer: Tokenizer, texts: Sequence[str], image_tokens: int) -> tu
     return torch.cat([ids[:, :1], pictures, ids[:, 1:]], dim=1), torch.cat([mask[:, :1], pictures > -1, mask[:, 1:]], dim=1)
 
 
-def as_list(images: Pictures | None) -> Any:
+def as_list(images: Pictures | Sequence[Tensor] | None) -> Any:
     """One Pillow picture as a list of one, and ``None`` as it is; errors as :func:`~minimllm.data.pictures.as_pictures`."""
     return None if images is None else as_pictures(images)
 

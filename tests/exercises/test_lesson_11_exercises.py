@@ -238,7 +238,7 @@ def my_lora(x, weight, down, up, alpha):
 @pytest.mark.parametrize(
     "name, function",
     [("conversation_labels", my_labels), ("splice_pictures", my_pictures), ("lora", my_lora)],
-    ids=lambda value: str(value),
+    ids=["labels", "pictures", "lora"],
 )
 def test_solutions_in_other_words_pass(name, function):
     assert judge(EXERCISES[name], function).status == "solved"

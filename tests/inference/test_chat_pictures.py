@@ -110,8 +110,9 @@ def test_tensors_bare_texts_and_single_pictures_are_taken(folder):
     asked = [user([image(), image("What?")])]
     _, ids, images = heard(model, TOKENIZER, asked, picture, max_new_tokens=1)
     pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None] / 255
-    _, same_ids, same = heard(model, TOKENIZER, asked, pixels, max_new_tokens=1)
-    assert torch.equal(ids, same_ids) and torch.equal(images, same)
+    for given in (pixels, [pixels[0]], [picture]):
+        _, same_ids, same = heard(model, TOKENIZER, asked, given, max_new_tokens=1)
+        assert torch.equal(ids, same_ids) and torch.equal(images, same)
     assert len(images) == 4 * 3 + 1, "64 x 38 pixels: three rows of four, and the whole"
     system = {"role": "system", "content": "Be brief."}
     _, ids, _ = heard(model, TOKENIZER, [system, *asked], picture, max_new_tokens=1)
