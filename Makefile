@@ -94,7 +94,7 @@ site: .venv/.installed ## the lessons as web pages in site/, to be read without 
 	@$(install)
 	@touch $@
 
-# .venv exists, its Python is recent enough, and everything in the lock is installed in it, nothing else, and the project, editable.
+# .venv exists, its Python is recent enough, and everything in the lock is installed in it, and the project, editable.
 define install
 set -e; \
 recent='import sys; sys.exit(sys.version_info < (3, 11))'; \

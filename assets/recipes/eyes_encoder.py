@@ -8,8 +8,8 @@ There are 56 names, and each picture has one of them. So the text encoder of les
 names are compared with each picture: a linear layer on the mean of the patches, and cross-entropy. With CLIP's own text encoder nothing was
 learned in the first 80 steps: before training, the names' embeddings are nearly equal (mean cosine 0.96).
 
-Three things make a vision transformer affordable here, and ``RUNS`` has a short run without each. The pictures are easy
-at first, and grow harder (:func:`eased`). Each head looks at one neighbour of its patch at first (:func:`look_at_neighbours`), so that the
+Three things are to make a vision transformer affordable here; ``RUNS`` has a short run without each. The pictures are easy at
+first, and grow harder (:func:`eased`). Each head looks at one neighbour of its patch at first (:func:`look_at_neighbours`), so that the
 network begins as a convolutional one. And it has a teacher (:class:`Teacher`): a small convolutional network, which learns the names from
 far fewer pictures, and then tells the transformer what it sees at each place, at three depths, not only the name. The teacher learns from
 the same pictures and names, and does not ship.

@@ -5,6 +5,8 @@ import os
 import tempfile
 from pathlib import Path
 
+from filelock import FileLock
+
 
 def record() -> Path:
     """``solved.json`` in ``$MINIMLLM_DATA``, else in the place for such files on this system."""
@@ -25,13 +27,14 @@ def remembered() -> set[str]:
 
 def remember(name: str) -> None:
     """Adds a name; where nothing can be written, says so and goes on."""
-    names, file = remembered(), record()
-    if name in names:
+    file = record()
+    if name in remembered():
         return
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=file.parent, delete=False) as beside:
-            json.dump(sorted({*names, name}), beside)
-        os.replace(beside.name, file)
+        with FileLock(file.with_suffix(".lock"), timeout=10), tempfile.TemporaryDirectory(dir=file.parent) as beside:
+            unfinished = Path(beside) / file.name
+            unfinished.write_text(json.dumps(sorted({*remembered(), name})), encoding="utf-8")  # another kernel may have added some
+            os.replace(unfinished, file)
     except OSError as error:
         print(f"(Solved exercises cannot be counted here: {error})")

@@ -201,8 +201,8 @@ def _told(
             return f"not yet. {symptoms.call(exercise.names, case)}, your function {_told_error(attempt.error, function)}"
     results = [(mine.result, model.result) for mine, model in zip(attempts, expected, strict=True)]
     case, (result, right) = next((case, pair) for case, pair in zip(cases, results, strict=True) if not same(*pair))
-    if exercise.told is not None:
-        return f"not yet. {exercise.told(function, copy.deepcopy(case))}"
+    if exercise.told is not None and (told := exercise.told(function, copy.deepcopy(case))) is not None:
+        return f"not yet. {told}"
     symptom = symptoms.describe(result, right)
     if symptoms.is_number(right):  # one number alone shows no pattern, those of all cases may
         symptom += symptoms.pattern(results)

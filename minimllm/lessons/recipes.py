@@ -52,6 +52,8 @@ def run_missing(
         wanted: beginnings of names; ``()``: all.
         seconds: begin no run after so many, for work in pieces.
     """
+    if os.environ.get("MINIMLLM_STEPS"):
+        raise ValueError("MINIMLLM_STEPS cuts every training short, and what comes of it is no result; unset it")
     wanted, started = tuple(wanted) or ("",), time.perf_counter()
     if unmatched := [beginning for beginning in wanted if not any(run.startswith(beginning) for run in runs)]:
         raise ValueError(f"no run begins with {unmatched[0]!r}; there are: {', '.join(runs)}")

@@ -120,13 +120,14 @@ def where(source: str) -> str:
 
 
 def main(options: argparse.Namespace) -> None:
-    settings = {name: getattr(options, name) for name in ("command", "steps", "batch_size", "seed", "preset", "init", "learning_rate")}
-    settings |= {"bfloat16": options.bfloat16, "source": where(options.source)}
+    options.steps = TrainingConfig(options.steps).steps  # fewer where MINIMLLM_STEPS asks for it
+    settings = {name: getattr(options, name) for name in ("command", "steps", "batch_size", "seed", "preset", "learning_rate")}
+    settings |= {"bfloat16": options.bfloat16, "source": where(options.source), "init": options.init and where(options.init)}
     done = finished_run(options.out)
     if done is not None:
         other = {name: value for name, value in settings.items() if done["settings"].get(name, value) != value}
-        if "source" in other and done["settings"]["source"].endswith(options.source):
-            del other["source"]  # it is no longer there
+        if "source" in other and not Path(options.source).exists() and done["settings"]["source"].endswith(f"/{options.source}"):
+            del other["source"]  # the pictures are no longer there
         if other:
             then = {name: done["settings"][name] for name in other}
             told = f"a finished training with {then}, not {other}"

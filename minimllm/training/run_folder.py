@@ -66,6 +66,8 @@ def finished_run(folder: Path) -> dict[str, Any] | None:
 def begin(folder: Path, settings: dict[str, Any]) -> None:
     """Note with what a training begins, in ``checkpoints/begun.json``; or, where one was interrupted, see to it that this one is the same.
 
+    Options are compared, and the texts of the pictures (their classes): not the pictures themselves.
+
     Raises:
         ValueError: naming what was another then: an option, or the texts of the pictures.
     """

@@ -7,8 +7,9 @@ from pathlib import PurePath
 from typing import Any
 
 import ipywidgets
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
+from minimllm.data.photos import read_picture
 from minimllm.data.pictures import to_rgb
 
 from .explorer import Explorer
@@ -16,14 +17,15 @@ from .explorer import Explorer
 MOST_BYTES = 30_000_000
 
 
-def read_picture(content: bytes) -> Image.Image:
-    """A picture from the bytes of a file, in RGB, the way up that its camera noted. ``ValueError`` in words for who chose the file."""
+def picture_of(content: bytes, name: str) -> Image.Image:
+    """A picture from the bytes of a file, in RGB, the way up that its camera noted.
+
+    Raises:
+        ValueError: too many bytes, and what :func:`~minimllm.data.photos.read_picture` refuses.
+    """
     if len(content) > MOST_BYTES:
-        raise ValueError(f"The file has {len(content) / 1e6:.0f} MB; up to {MOST_BYTES / 1e6:.0f} are taken.")
-    try:
-        return to_rgb(ImageOps.exif_transpose(Image.open(io.BytesIO(content))))
-    except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"This file cannot be read as a picture; a JPEG or a PNG can. ({error})") from error
+        raise ValueError(f"{name} has {len(content) / 1e6:.0f} MB; up to {MOST_BYTES / 1e6:.0f} are taken")
+    return to_rgb(read_picture(io.BytesIO(content), name))
 
 
 def own_picture(explorer: Explorer, control: str, take: Callable[[str, Image.Image], Mapping[str, Any]]) -> Explorer:
@@ -44,7 +46,7 @@ def own_picture(explorer: Explorer, control: str, take: Callable[[str, Image.Ima
             taken, stem = [*menu.options], PurePath(file["name"]).stem or "mine"
             name = next(each for each in (stem, *(f"{stem} {number}" for number in range(2, 1000))) if each not in taken)
             try:
-                values = take(name, read_picture(bytes(file["content"])))
+                values = take(name, picture_of(bytes(file["content"]), file["name"]))
             except ValueError as error:
                 said.value = f'<span role="alert" style="color:#B34700">{html.escape(str(error))}</span>'
                 continue

@@ -242,3 +242,8 @@ def my_lora(x, weight, down, up, alpha):
 )
 def test_solutions_in_other_words_pass(name, function):
     assert judge(EXERCISES[name], function).status == "solved"
+
+
+def test_the_right_logits_in_another_type_are_told_by_their_type():
+    verdict = judge(EXERCISES["unified_forward"], lambda *case: EXERCISES["unified_forward"].reference(*case).double())
+    assert verdict.status == "wrong" and "None" not in verdict.message and "float64" in verdict.message

@@ -1,6 +1,6 @@
 """Plants errors in a copy of the project, one at a time, and runs the tests of its floor: which ones do they notice?
 
-``python tests/soak/mutants.py`` plants 100 over all floors, ``--count 20 --floor layers`` as many on one, ``--seed 3`` others, and
+``python tests/soak/mutants.py`` plants 110 over all floors, ``--count 20 --floor layers`` as many on one, ``--seed 3`` others, and
 ``--only 7 12`` these of them again. The one that survives is told with what was changed; at the end, how many were caught.
 """
 
@@ -10,6 +10,7 @@ import random
 import re
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -66,15 +67,14 @@ def choose(root: Path, count: int, seed: int, floors: tuple[str, ...] = FLOORS) 
 
 
 class Copy:
-    """A copy of the project to plant in: its sources and tests copied, all else linked."""
+    """A copy of the project to plant in: what git tracks, so that nothing of the project itself is in reach of a planted error."""
 
     def __init__(self, root: Path, place: Path):
         self.place = place
-        for entry in root.iterdir():
-            if entry.name in (PACKAGE, "tests"):
-                shutil.copytree(entry, place / entry.name, ignore=shutil.ignore_patterns("__pycache__"))
-            elif entry.name not in (".git", ".venv", ".environments"):
-                (place / entry.name).symlink_to(entry)
+        tracked = subprocess.run(["git", "ls-files", "-z"], cwd=root, capture_output=True, text=True, check=True).stdout
+        for name in filter(None, tracked.split("\0")):
+            (place / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(root / name, place / name)
 
     def tests(self, floor: str, module: Path | None) -> list[str]:
         """The test files of a floor, those first that name the module and are short."""
@@ -155,6 +155,8 @@ def main() -> int:
     chosen = parser.parse_args()
     planted = choose(ROOT, chosen.count, chosen.seed, tuple(chosen.floor or FLOORS))
     planted = [each for each in planted if chosen.only is None or each.number in chosen.only]
+    if not planted:
+        parser.error(f"no mutant has one of the numbers {chosen.only}; --list names them")
     if chosen.list:
         print(*planted, sep="\n")
         return 0

@@ -79,12 +79,16 @@ def test_what_a_test_looks_at_is_caught_and_what_none_looks_at_survives(tmp_path
     test = "from minimllm.layers.sums import plus\n\n\ndef test_plus():\n    assert plus(2, 3) == 5\n"
     (root / "tests" / "layers" / "test_sums.py").write_text(test)
     (root / "pyproject.toml").write_text("[tool.pytest.ini_options]\nmarkers = ['browser', 'long']\n")
+    for command in (("init", "-q"), ("add", "--all")):
+        subprocess.run(["git", *command], cwd=root, check=True)
+    (root / "my_own.txt").write_text("not tracked")
     program = f"""
 import sys; sys.path.insert(0, {str(Path(__file__).parents[1])!r})
 from pathlib import Path
 from soak.mutants import Copy, choose
 root, place = Path({str(root)!r}), Path({str(place)!r})
 copy = Copy(root, place)
+assert not (place / "my_own.txt").exists()
 print(copy.run(None, "layers", 300)[0])
 for each in choose(root, 4, 0, ("layers",)):
     print(each.mutant.line, copy.run(each, "layers", 300)[0])

@@ -104,7 +104,7 @@ def assets(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_runs_are_stored_one_by_one_and_not_done_again(assets, capsys):
+def test_runs_are_stored_one_by_one_and_not_done_again(assets, capsys, monkeypatch):
     calls = []
 
     def measure(value):
@@ -117,6 +117,10 @@ def test_runs_are_stored_one_by_one_and_not_done_again(assets, capsys):
     with pytest.raises(RuntimeError, match="power cut"):
         recipes.run_missing("lesson", runs)
     assert json.loads((assets / "results" / "lesson.json").read_text()).keys() == {"vit, seed 0", "vit, seed 1"}
+    monkeypatch.setenv("MINIMLLM_STEPS", "3")
+    with pytest.raises(ValueError, match="MINIMLLM_STEPS cuts every training short"):
+        recipes.run_missing("lesson", runs)
+    monkeypatch.delenv("MINIMLLM_STEPS")
     recipes.run_missing("lesson", runs, wanted=["vit"])
     assert calls == [0.9, 0.8]
     runs["cnn, seed 0"] = measure(0.5)

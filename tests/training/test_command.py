@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import runpy
+import shutil
 import sys
 from pathlib import Path
 
@@ -90,6 +91,16 @@ def test_clip_in_one_life_and_in_two(folder, tmp_path, monkeypatch):
     with pytest.raises(SystemExit, match=r"a finished training with {'learning_rate': None}, not {'learning_rate': 0\.01}"):
         clip(folder, tmp_path / "twice", "--learning-rate", "0.01")
 
+    other = tmp_path / "elsewhere"
+    shutil.copytree(folder / "pairs", other / "pairs")
+    (other / "pairs" / "3.txt").write_text("another caption")
+    monkeypatch.chdir(other)
+    fixed = ("--steps", 12, "--batch-size", 6, "--checkpoint-every", 5, "--workers", 0)
+    with pytest.raises(SystemExit, match="a finished training with {'source': .*elsewhere"):
+        command("clip", "--pairs", "pairs", "--out", tmp_path / "twice", *fixed)  # other pictures, called alike
+    monkeypatch.chdir(tmp_path)
+    assert "is finished" in command("clip", "--pairs", "pairs", "--out", tmp_path / "twice", *fixed), "whose pictures are no longer there"
+
     model, tokenizer = load(tmp_path / "twice")
     shown = zero_shot(model, tokenizer, torch.rand(2, 3, 32, 32), ["star", "unheard of thing"])
     assert shown.shape == (2, 2) and shown.isfinite().all(), "a word that no caption held does not end a question"
@@ -135,3 +146,11 @@ def test_a_model_of_another_kind_is_no_beginning(folder, tmp_path):
     save(tmp_path / "vit", ViT(ViTConfig.tiny()), None, {})
     with pytest.raises(SystemExit, match="holds a ViT, expected a CLIP"):
         clip(folder, tmp_path / "out", "--init", tmp_path / "vit")
+
+
+def test_a_training_that_was_cut_short_says_so_and_does_not_pass_for_a_whole_one(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("MINIMLLM_STEPS", "2")
+    assert "2 steps of 6" in clip(folder, tmp_path / "out", steps=3)
+    monkeypatch.delenv("MINIMLLM_STEPS")
+    with pytest.raises(SystemExit, match=r"a finished training with {'steps': 2}, not {'steps': 3}"):
+        clip(folder, tmp_path / "out", steps=3)

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from minimllm import widgets
-from minimllm.widgets.uploading import read_picture
+from minimllm.widgets.uploading import picture_of
 
 
 def file(name: str, width: int, height: int, kind: str = "PNG", **options) -> dict:
@@ -58,7 +58,7 @@ def test_what_is_no_picture_is_refused_and_the_explorer_stays():
     explorer = patches()
     before = explorer.picture
     explorer.upload.value = (uploaded("notes.txt", "text/plain", b"no picture"),)
-    assert "cannot be read as a picture" in explorer.children[0].children[1].value
+    assert "notes.txt is not a picture" in explorer.children[0].children[1].value
     assert explorer.picture == before and len(explorer.controls["picture"].options) == 2
     explorer.upload.value = (file("cat.png", 40, 60),)
     assert explorer.children[0].children[1].value == "" and explorer.values["picture"] == "cat"
@@ -67,7 +67,7 @@ def test_what_is_no_picture_is_refused_and_the_explorer_stays():
 def test_a_photograph_stands_as_its_camera_noted():
     exif = Image.Exif()
     exif[274] = 6  # to be turned by a quarter, clockwise
-    turned = read_picture(bytes(file("a.jpg", 40, 20, "JPEG", exif=exif)["content"]))
+    turned = picture_of(bytes(file("a.jpg", 40, 20, "JPEG", exif=exif)["content"]), "a.jpg")
     assert turned.size == (20, 40) and turned.mode == "RGB"
     left, right = turned.getpixel((2, 20)), turned.getpixel((17, 20))
     assert right[0] > 200 > left[0] and left[1] > 200 > right[1]
@@ -75,4 +75,13 @@ def test_a_photograph_stands_as_its_camera_noted():
 
 def test_a_file_too_large_is_refused_by_its_size():
     with pytest.raises(ValueError, match="31 MB"):
-        read_picture(bytes(31_000_000))
+        picture_of(bytes(31_000_000), "large.png")
+
+
+def test_a_damaged_file_is_refused_in_words():
+    content = bytearray(file("cat.png", 200, 300)["content"])
+    place = content.index(b"IDAT")
+    content[place : place + 4] = b"!DAT"
+    explorer = patches()
+    explorer.upload.value = (uploaded("cat.png", "image/png", bytes(content)),)
+    assert "cat.png" in explorer.children[0].children[1].value and len(explorer.controls["picture"].options) == 2
