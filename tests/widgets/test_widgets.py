@@ -119,7 +119,7 @@ def test_every_widget_of_the_package_is_tested_here():
         and value.__module__.startswith(widgets.__name__)
         and typing.get_type_hints(value).get("return") is Explorer
     }
-    assert made - {"explore"} == set(WIDGETS)
+    assert made - {"explore", "own_picture"} == set(WIDGETS)  # one makes any widget, the other adds a button to one
 
 
 @pytest.mark.parametrize("name", WIDGETS)
