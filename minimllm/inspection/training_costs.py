@@ -90,9 +90,12 @@ class Spread:
 def training_operations(forward: LayerCost | int, trained: bool = True, gradient: bool = True) -> int:
     """Floating-point operations of a training step, two for each multiply-add of the forward pass.
 
-    The way back costs as much again for the gradient of what came in (``gradient``: whether anything before it learns) and once more for
-    that of the weights (``trained``): three forward passes in all for what learns, two for what is frozen behind something that learns,
-    one for what is frozen and first.
+    A linear layer (a number of multiply-adds) costs as much again for the gradient of what came in (``gradient``: whether anything before
+    it learns) and once more for that of its weights (``trained``). A layer with attention (a :class:`~minimllm.inspection.costs.LayerCost`)
+    that learns costs three forward passes, even as the first, since its own norm asks for a gradient; frozen behind something that learns,
+    two, and the pairs of tokens once more, which have no weights: both scores and shares want a gradient. Frozen and first: one.
     """
-    multiply_adds = forward.total if isinstance(forward, LayerCost) else forward
-    return 2 * multiply_adds * (1 + trained + gradient)
+    if not isinstance(forward, LayerCost):
+        return 2 * forward * (1 + trained + gradient)
+    back = 2 * forward.total if trained else gradient * (forward.linear + 2 * forward.attention)
+    return 2 * (forward.total + back)
