@@ -37,6 +37,8 @@ main > * { max-width: 100%; }
 nav, summary { font-family: sans-serif; }
 nav.lessons { display: flex; flex-wrap: wrap; gap: 0.5rem 2rem; padding: 0.5rem 1rem; }
 nav a { color: var(--jp-content-link-color); }
+main p a, main li a { text-decoration: underline !important; }
+.jp-InputPrompt, .jp-OutputPrompt { color: var(--jp-content-font-color1) !important; opacity: 1 !important; }
 .contents a { display: block; padding: 0.25rem 0; line-height: 1.3; text-decoration: none; }
 .contents .h3 { padding-left: 1rem; }
 nav.contents { display: none; }
