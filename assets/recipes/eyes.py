@@ -86,7 +86,7 @@ PASSAGE = (
     "and the sun, its dark side is turned to us; two weeks later the whole of its face is bright, and we call it full. The same side of "
     "the moon always looks at the earth, because it turns once around itself in the same time."
 )  # written for this measurement
-TEST_SEED, SHIPPED_TEST_SEED = 153593, 780241  # drawn when everything else here was fixed
+TEST_SEED, SHIPPED_TEST_SEED = 496157, 810792  # drawn when everything else here was fixed
 DESIGNS = ("unified", "cross_attention")
 
 # ---- what is said ------------------------------------------------------------------------------------------------------
@@ -344,9 +344,7 @@ def likelihoods(model: Any, tokenizer: Any, request: str, hand: str, n: int, spl
 
 @torch.no_grad()
 def forgetting(language_model: LanguageModel, tokenizer: Any) -> dict[str, float]:
-    """What the decoder still knows of text: the mean log-probability of a passage's tokens, and of the answers that were to be learned,
-    each asked by the thing's name.
-    """
+    """What the decoder still knows of text: the mean log-probability of a passage's tokens."""
 
     def mean(text: str) -> float:
         ids = tokenizer(text, return_tensors="pt").input_ids
