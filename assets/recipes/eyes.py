@@ -79,6 +79,11 @@ TRAINING = TrainingConfig(
     warmup=0.05,
     checkpoint_every=10,
 )
+# An update of Adam moves all inputs of a layer alike, so what it does to the output grows with their number: 8,192 for the one, and the start
+# is worth keeping; 2,048 for the other, whose output is normed.
+RATES = {"unified": 2e-6, "cross_attention": 2e-3}
+MERGE = {"unified": 8, "cross_attention": 4}  # so many patches in a row and in a column are one visual token
+ALIGNED = 1024  # pictures for the start of the unified design's layer
 SHIPPED_STEPS = 400
 PASSAGE = (
     "The moon has no light of its own. What we see is the light of the sun, which falls on it and is thrown back to us. As the moon goes "
@@ -138,16 +143,19 @@ def prompt(tokenizer: Any, request: str) -> list[int]:
 # ---- the models --------------------------------------------------------------------------------------------------------
 
 
-def make_model(design: str, seed: int = SEED, merge: int = 4, as_llama: bool = False) -> tuple[UnifiedMLLM | CrossAttentionMLLM, Any]:
+def make_model(
+    design: str, seed: int = SEED, aligned: bool = True, as_llama: bool = False
+) -> tuple[UnifiedMLLM | CrossAttentionMLLM, Any]:
     """The frozen language model and the frozen encoder with what is new between them, and the tokenizer.
 
-    ``merge``: so many patches in a row and in a column are one visual token; ``as_llama``: the new layers of cross-attention as in Llama
-    3.2, with gated MLPs, as few heads of keys and values as the decoder, and here a projector of two layers with biases.
+    ``aligned``: the unified design's layer starts where :func:`align` puts it, otherwise at random; ``as_llama``: the new layers of
+    cross-attention as in Llama 3.2, with gated MLPs, as few heads of keys and values as the decoder, and here a projector of two layers
+    with biases.
     """
     folder, (encoder, _) = released(RELEASE), load("eyes_encoder")
     language_model, tokenizer = LanguageModel.from_pretrained(folder), tokenizer_of(folder)
     image_id = tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
-    shared = dict(feature_layer=-1, final_norm=True, merge=merge, image_mean=ENCODER.MEAN, image_std=ENCODER.STD)
+    shared = dict(feature_layer=-1, final_norm=True, merge=MERGE[design], image_mean=ENCODER.MEAN, image_std=ENCODER.STD)
     linear = dict(projector="linear", projector_bias=False)
     if design == "unified":  # in SmolVLM's form: pixel shuffle, and a linear layer
         model = UnifiedMLLM(UnifiedConfig(encoder.config, language_model.config, image_id, **shared, **linear), seed)
@@ -166,11 +174,38 @@ def make_model(design: str, seed: int = SEED, merge: int = 4, as_llama: bool = F
         if new_part is not None:
             new_part.requires_grad_(True)
     if design == "unified":
-        with torch.no_grad():  # a visual token begins with the size of a word's embedding
-            size = language_model.tokens.weight.pow(2).mean().sqrt()
-            tokens = model.encode(pictures(things(256, seed, "train")))
-            model.projector.down.weight *= size / tokens.pow(2).mean().sqrt()
+        with torch.no_grad():
+            # The encoder's features have mean 0, as the other design likes them. A layer without bias needs a constant among its inputs,
+            # to write what all words have in common: here it is 1, added by the last norm.
+            model.vision.norm.bias += 1
+            if aligned:
+                align(model, tokenizer, seed)
+            else:  # a visual token begins with the size of a word's embedding
+                size = language_model.tokens.weight.pow(2).mean().sqrt()
+                tokens = model.encode(pictures(things(256, seed, "train")))
+                model.projector.down.weight *= size / tokens.pow(2).mean().sqrt()
     return model.eval(), tokenizer
+
+
+@torch.no_grad()
+def align(model: UnifiedMLLM, tokenizer: Any, seed: int = SEED) -> None:
+    """Starts the layer as the linear map that brings the mean of a picture's patches nearest to the embedding of its name.
+
+    By least squares over ``ALIGNED`` pictures of the training; a name of several tokens counts as their mean. The language model reads
+    nothing here: this is a dictionary, made from the encoder's vectors and the table of words alone.
+    """
+    shown = things(ALIGNED, seed, "train")
+    patches = torch.cat([model.vision.encode(part) for part in pictures(shown).split(128)])
+    words = model.language_model.tokens.weight
+    targets = torch.stack([words[tokenizer(f" {name}", add_special_tokens=False).input_ids].mean(dim=0) for name in THINGS])[shown.thing]
+    seen = patches.mean(dim=1)
+    centre, middle = seen.mean(dim=0), targets.mean(dim=0)
+    squares = (seen - centre).T @ (seen - centre)
+    squares += 1e-3 * squares.diagonal().mean() * torch.eye(len(squares))
+    matrix = torch.linalg.solve(squares, (seen - centre).T @ (targets - middle)).T  # of words' numbers by features
+    weight = (matrix / patches.shape[1]).repeat(1, patches.shape[1])  # the mean, for patches that lie side by side
+    # What is not in it yet, all words have in common. It hangs on the mean of all inputs, which is 1 but for little.
+    model.projector.down.weight.copy_(weight + (middle - matrix @ centre)[:, None] / weight.shape[1])
 
 
 def pictures(shown: Things) -> Tensor:
@@ -230,14 +265,16 @@ def train_eyes(
     seed: int = SEED,
     steps: int = TRAINING.steps,
     answers: int = ANSWERS,
+    aligned: bool = True,
     as_llama: bool = False,
     rank: int | None = None,
     progress: bool = False,
     checkpoints: str | None = None,
 ) -> tuple[UnifiedMLLM | CrossAttentionMLLM, Any, History]:
     """A trained model, its tokenizer, and what the training went through; with a ``rank`` the language model learns, too, by LoRA."""
-    config = dataclasses.replace(TRAINING, seed=seed, steps=steps)
-    model, tokenizer = make_model(design, seed, as_llama=as_llama)
+    rate = RATES[design] if aligned else TRAINING.learning_rate
+    config = dataclasses.replace(TRAINING, seed=seed, steps=steps, learning_rate=rate)
+    model, tokenizer = make_model(design, seed, aligned, as_llama)
     if rank is not None:
         add_lora(model.language_model, rank, seed=seed)
     history = train(model, make_batches(model, tokenizer, config, answers), packed_loss, config, checkpoints=checkpoints, progress=progress)
@@ -365,14 +402,20 @@ def run(design: str, seed: int = SEED, split: str = "test", **how: Any) -> dict[
 RUNS = {f"{design}, seed {seed}": lambda design=design, seed=seed: run(design, seed) for seed in range(3) for design in DESIGNS}
 RUNS |= {
     "cross_attention as in Llama 3.2, seed 0": lambda: run("cross_attention", as_llama=True),
+    "unified, started at random, seed 0": lambda: run("unified", aligned=False),
     "unified, thawed by LoRA, seed 0": lambda: run("unified", rank=8),
 }
 RUNS |= {f"{design}, one answer to each request, seed 0": lambda design=design: run(design, answers=1) for design in DESIGNS}
 
 
 def ship(design: str, checkpoints: str) -> None:
-    """Trains what ships, from one seed, and writes it: without the language model and the encoder, which others bring."""
+    """Trains what ships, from one seed, and writes it in bfloat16: without the language model, and without the encoder where others bring it."""
+    parts = {"language_model": RELEASE} | ({"vision": "eyes_encoder"} if design == "cross_attention" else {})
     model, tokenizer, history = train_eyes(design, steps=SHIPPED_STEPS, checkpoints=checkpoints)
+    with torch.no_grad():  # what is measured is what ships
+        for name, parameter in model.named_parameters():
+            if name.split(".")[0] not in parts:
+                parameter.copy_(parameter.bfloat16())
     card = {
         "what": "answers about a picture of one of 56 drawn things, by SmolLM2-135M-Instruct, frozen",
         "answers": "those of the training were written by SmolLM2-135M-Instruct itself, which was told the thing's name",
@@ -386,7 +429,6 @@ def ship(design: str, checkpoints: str) -> None:
         "test_seed": SHIPPED_TEST_SEED,
         "measured": measure(model, tokenizer, SHIPPED_TEST_SEED),
     }
-    parts = {"language_model": RELEASE, "vision": "eyes_encoder"}
     save(CHECKPOINTS / f"eyes_{design}", model, None, card, parts, torch.bfloat16)
     print(card)
 
