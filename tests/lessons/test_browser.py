@@ -1,4 +1,4 @@
-"""A real JupyterLab in a real Chromium: a saved notebook keeps its pictures, lesson 10's chat answers.
+"""A real JupyterLab in a real Chromium: a saved notebook keeps its pictures, an answer waits for the guess, lesson 10's chat answers.
 
 That every lesson runs there, and that each of its controls moves its picture, is tests/lessons/test_every_lesson.py's part.
 """
@@ -35,6 +35,52 @@ widgets.explore(lambda size: figures.matrix([[size, 2], [3, 4]]), lambda size: f
     picture.wait_for()
     assert "Run this cell to move the controls" in page.locator(".jp-OutputArea-output").inner_text()
     assert page.get_by_text("model not found").count() == 0 and page.evaluate(BROKEN) == []
+
+
+KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
+GUESS = """from minimllm import figures, widgets
+guess = widgets.predict("same", "reordered", "different")
+guess"""
+ANSWER = """right = ["same", "reordered", "different"][1]
+with guess.answer(right, {"same": "Only sets are."}):
+    figures.show(figures.matrix([[1, 2, 3.5]]), alt="three numbers in a row")"""
+NEXT = "() => jupyterapp.commands.execute('notebook:run-cell-and-select-next').then(() => true)"
+
+
+def test_an_answer_waits_for_the_guess_and_speaks_to_it(lab, page):
+    """By the keyboard; by Run All without a guess; and when the saved notebook is opened without a kernel, where it is folded."""
+    address, root = lab
+    cells = [nbformat.v4.new_code_cell(source) for source in (GUESS, ANSWER, "'and on'")]
+    notebook = ready_to_open(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": KERNEL}))
+    nbformat.write(notebook, root / "notebooks" / "guess.ipynb")
+    picture = page.locator('.jp-OutputArea-output img[alt="three numbers in a row"]')
+
+    open_notebook(page, address, "guess.ipynb")
+    page.evaluate("() => { jupyterapp.shell.currentWidget.content.activeCellIndex = 0 }")
+    page.evaluate(NEXT)
+    page.evaluate(NEXT)
+    page.get_by_text("The answer is here when you have guessed").wait_for()
+    assert picture.count() == 0
+    choice = page.get_by_role("button", name="same", exact=True)
+    choice.focus()
+    page.keyboard.press("Enter")
+    picture.wait_for()
+    assert page.get_by_text("You guessed same. It is: reordered. Only sets are.").count() == 1
+    screenshot(page, "predict")
+
+    page.evaluate(RUN_ALL)  # makes the row of buttons anew: nobody has guessed
+    page.get_by_text("Reordered.", exact=True).wait_for()
+    assert picture.is_visible() and page.get_by_text("You guessed").count() == 0
+
+    page.evaluate("() => jupyterapp.commands.execute('docmanager:save').then(() => true)")
+    page.evaluate("() => jupyterapp.commands.execute('kernelmenu:shutdown').then(() => true)")
+    page.goto(f"{address}/lab/tree/notebooks/guess.ipynb?token={TOKEN}&reset")
+    folded = page.locator(".jp-OutputArea-output details")
+    folded.wait_for()
+    assert page.get_by_text("same · reordered · different").count() == 1
+    assert folded.locator("summary").inner_text() == "The answer" and not picture.is_visible()
+    folded.locator("summary").click()
+    assert picture.is_visible() and page.evaluate(BROKEN) == []
 
 
 CHAT = """import transformers
