@@ -41,13 +41,16 @@ def design_costs(
     title: str = "",
     axes: Axes | None = None,
 ) -> Figure:
-    """One of the ``QUANTITIES`` of each design over the number of image tokens, by the formulas; both axes are logarithmic.
+    """One of the ``QUANTITIES`` of each design over the number of image tokens, by the formulas; the axes are logarithmic.
+
+    A word's cost is drawn from 0 on an even axis: the designs differ there by a quarter, which a logarithmic axis hides.
 
     ``at`` marks a number of image tokens; ``measured`` holds for each design's name numbers of image tokens and what was measured there.
     """
     axes = own_axes(axes, 4.4, 3.4)
     x = np.unique(np.geomspace(1, 10_000, 80).round().astype(int))
-    axes.set(xscale="log", yscale="log", xlabel="image tokens", xlim=(1, 10_000))
+    even = quantity == "word"
+    axes.set(xscale="log", yscale="linear" if even else "log", xlabel="image tokens", xlim=(1, 10_000))
     if at is not None:
         axes.axvline(at, color=GREY, linewidth=1, linestyle=":")
     ends = []
@@ -60,10 +63,11 @@ def design_costs(
             axes.plot(*measured[name], "o", color=colour, markerfacecolor="white", markeredgewidth=1.6)
         ends += [values[0], values[-1]]
     low, high = np.floor(np.log10(min(ends))), np.ceil(np.log10(max(ends)) + 0.3)
-    axes.set_ylim(10**low, 10**high)
+    axes.set_ylim(*((0, 1.5 * max(ends)) if even else (10**low, 10**high)))
     axes.xaxis.set_major_locator(FixedLocator([1, 10, 100, 1000, 10_000]))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda count, _: amount(float(count))))
-    axes.yaxis.set_major_locator(FixedLocator([10.0**power for power in range(int(low), int(high) + 1)]))
+    if not even:
+        axes.yaxis.set_major_locator(FixedLocator([10.0**power for power in range(int(low), int(high) + 1)]))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda count, _: amount(float(count), "B" if quantity == "kept" else "")))
     axes.minorticks_off()
     axes.grid(axis="y")

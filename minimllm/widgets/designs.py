@@ -32,7 +32,7 @@ def design_explorer(
 
     def draw(decoder: str, image_tokens: int, text_tokens: int, gated_block_every: int) -> Figure:
         designs = both(decoder, gated_block_every)
-        figure, places = figures.placed(7.2, 2.9, *((0.6 + 2.45 * place, 0.5, 1.65, 2.05) for place in range(3)))
+        figure, places = figures.placed(7.2, 2.9, *((0.6 + 2.4 * place, 0.5, 1.6, 2.05) for place in range(3)))
         for axes, (quantity, title) in zip(places, QUANTITIES.items(), strict=True):
             figures.design_costs(designs, quantity, text_tokens, at=image_tokens, bytes_per_number=2, title=title, axes=axes)
             axes.get_legend().remove()
