@@ -100,9 +100,10 @@ def write_times(notebook: NotebookNode, measured: float) -> None:
 
 
 def played(notebook: NotebookNode) -> list[str]:
-    """The widgets that a lesson's cells make, each once, in order, in words."""
+    """The widgets that a lesson's cells make, each once, in order, in words; without the buttons of its predictions."""
     sources = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
-    return list(dict.fromkeys(name.replace("_", " ") for name in re.findall(r"\bwidgets\.(\w+)\(", sources)))
+    found = (name for name in re.findall(r"\bwidgets\.(\w+)\(", sources) if name != "predict")
+    return list(dict.fromkeys(name.replace("_", " ") for name in found))
 
 
 def readme_table(lessons: list[Path]) -> str:

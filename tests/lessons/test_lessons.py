@@ -16,7 +16,7 @@ from xml.etree import ElementTree
 
 import nbformat
 import pytest
-from lesson_rules import code_cells, execution_faults, lesson_faults, picture_faults
+from lesson_rules import code_cells, execution_faults, layout_faults, lesson_faults, mostly_draws, picture_faults, shows_something
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from minimllm import lessons
@@ -130,6 +130,44 @@ def test_rules_reject_a_lesson_without_exercises_solutions_widgets_and_card(tmp_
     assert "the first cell must be the lesson's card" in faults
     assert "'two' has no folded solution" in faults and "'one' has" not in faults
     assert "no widget" in faults
+    notebook.cells.append(new_code_cell("guess = widgets.predict('a', 'b')\nguess"))  # a prediction is no widget to play with
+    nbformat.write(notebook, path)
+    assert "no widget" in "\n".join(lesson_faults(path))
+    notebook.cells.append(new_code_cell("widgets.patch_explorer(a)"))
+    nbformat.write(notebook, path)
+    assert "no widget" not in "\n".join(lesson_faults(path))
+
+
+def test_what_is_shown_within_a_with_block_counts_and_so_do_the_pictures_of_an_answer():
+    shown = (
+        "with guess.answer(right):\n    total = 2",
+        "with torch.no_grad():\n    a = 1\n    print(a)",
+        "with a, b:\n    with c:\n        figures.show(f)",
+    )
+    silent = ("with torch.no_grad():\n    a = f(x)", "with torch.no_grad():\n    if a:\n        print(a)", "with guess.answers:\n    pass")
+    assert [shows_something(source) for source in (*shown, *silent)] == [True] * 3 + [False] * 3
+    told = "<details><summary>The answer</summary><img src='a'><img src='b' alt='three dots'><img src='c' alt='three dots'></details>"
+    answer = new_code_cell(shown[0], execution_count=1, outputs=[new_output("display_data", {"text/html": told})])
+    faults = ["cell 1 has a picture without alternative text", "cell 1 repeats another picture's alternative text: 'three dots'"]
+    assert picture_faults(new_notebook(cells=[answer])) == faults
+    stripped = new_notebook(cells=[new_code_cell(shown[0], execution_count=1)])
+    assert execution_faults(stripped) == ["code cell 1 has no output although it shows something: outputs stripped?"]
+
+
+def test_rules_reject_wide_code_and_open_drawings():
+    wide, drawing = "x = " + "1" * 97, "figures.show(\n" + "    a,\n" * 9 + ")"
+    taught = "a = 1\n" * 6 + drawing
+    assert [mostly_draws(source) for source in (drawing, taught, "figures.show(a)", "print(\n" + "    a,\n" * 9 + ")")] == [True] + [
+        False
+    ] * 3
+    cells = [
+        new_code_cell(wide),
+        new_code_cell(wide[:-1]),
+        new_code_cell(drawing),
+        new_code_cell(drawing, metadata={"jupyter": {"source_hidden": True}}),
+    ]
+    wide_fault, drawing_fault = layout_faults(new_notebook(cells=cells))
+    assert "code cell 1 has a line of 101 characters" in wide_fault and "code cell 3 mostly draws" in drawing_fault
 
 
 # --- nbval, with the options that make test uses, sees a wrong output ---
@@ -346,6 +384,11 @@ def test_tests_have_no_network():
 
 def test_the_table_names_each_widget_of_a_lesson_once():
     cells = [new_markdown_cell("widgets.chat()")]
-    sources = ("w = widgets.tile_explorer(photos)", "widgets.SIDES", "widgets.chat(m)\nwidgets.tile_explorer(x)")
+    sources = (
+        "w = widgets.tile_explorer(photos)",
+        "widgets.SIDES",
+        "g = widgets.predict('a', 'b')",
+        "widgets.chat(m)\nwidgets.tile_explorer(x)",
+    )
     cells += [new_code_cell(source) for source in sources]
     assert lessons.played(new_notebook(cells=cells)) == ["tile explorer", "chat"]
