@@ -22,7 +22,7 @@ from minimllm.weights.tensors import held_tensors, read_json, read_tensors
 CHECKPOINTS = Path(__file__).resolve().parents[2] / "assets" / "checkpoints"
 NAMES = (
     *("vit", "clip", "clip_digits", "language_model", "unified", "cross_attention", "llama_vision"),
-    "eyes_encoder",
+    *("eyes_encoder", "eyes_unified", "eyes_cross_attention"),
 )
 
 # Where each config class lives, and the model that is built from it; parts of a config have no model of their own here.

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from minimllm import THINGS, generate, load_results, packed_loss, things
+from minimllm import CHECKPOINTS, HANDS, THINGS, chat, generate, load, load_results, packed_loss, read_card, render_things, things
 from minimllm.lessons.recipes import load_recipe
 
 RECIPE = load_recipe("eyes")
@@ -118,3 +118,61 @@ def test_log_probability_of_the_name_is_above_blind(unified):
     shown = things(6, 1, "validation")
     name, blind = (RECIPE.log_probability(model, tokenizer, RECIPE.TRAINED[1], shown, place) for place in ("name", "blind"))
     assert name.shape == (6,) and (name < 0).all() and name.mean() > blind.mean() + 0.2
+
+
+def test_the_dictionary_names_things_before_any_training(unified):
+    """Against a random layer of the right size, which names none; and its map is that of least squares, on pictures of its own."""
+    model, tokenizer = unified
+    at_random, _ = RECIPE.make_model("unified", aligned=False)
+    shown = things(28, 31, "validation")
+    named = [sum(map(RECIPE.holds, RECIPE.replies(each, tokenizer, RECIPE.NAMING, shown, 10), shown.names)) for each in (model, at_random)]
+    assert named[0] >= 8 and named[1] <= 2
+    words = model.language_model.tokens.weight
+    with torch.no_grad():
+        tokens = model.encode(RECIPE.pictures(things(RECIPE.ALIGNED, RECIPE.SEED, "train")))[:, 0]
+    targets = torch.stack([words[tokenizer(f" {name}", add_special_tokens=False).input_ids].mean(dim=0) for name in THINGS])
+    targets = targets[things(RECIPE.ALIGNED, RECIPE.SEED, "train").thing]
+    explained = 1 - (tokens - targets).pow(2).sum() / (targets - targets.mean(dim=0)).pow(2).sum()
+    assert 0.5 < explained < 0.9
+    assert (tokens.mean(dim=0) - targets.mean(dim=0)).abs().max() < 0.02, "what all words have in common"
+
+
+@pytest.fixture(scope="module", params=RECIPE.DESIGNS)
+def shipped(request):
+    return request.param, *load(f"eyes_{request.param}")
+
+
+def test_shipped_models_name_what_they_are_shown(shipped):
+    """As a reader asks them, by chat; against their card, and against the other pictures of the same batch."""
+    design, model, tokenizer = shipped
+    shown = things(16, 77, "test")
+    content = [{"type": "image"}, {"type": "text", "text": "What is this?"}]
+    said = [
+        chat(model, tokenizer, [{"role": "user", "content": content}], images=picture[None], max_new_tokens=12)
+        for picture in render_things(shown)
+    ]
+    card = read_card(f"eyes_{design}")
+    assert sum(map(RECIPE.holds, said, shown.names)) >= 16 * (card["measured"]["naming"]["first"]["accuracy"] - 0.25)
+    swapped = [shown.names[index] for index in RECIPE.another(shown).tolist()]
+    assert sum(map(RECIPE.holds, said, swapped)) <= 3
+
+
+def test_cards_tell_how_the_shipped_ones_were_made(shipped):
+    design, model, _ = shipped
+    card = read_card(f"eyes_{design}")
+    assert card["steps"] == RECIPE.SHIPPED_STEPS and card["test_seed"] == RECIPE.SHIPPED_TEST_SEED and card["seeds_trained"] == 1
+    assert "SmolLM2" in card["answers"] and (CHECKPOINTS.parents[1] / card["recipe"]).is_file()
+    assert set(card["measured"]["naming"]) == {*HANDS, "held-out colours"}
+    for request in (RECIPE.TRAINED[1], *RECIPE.UNSEEN):
+        found = card["measured"][request]["first"]
+        assert found["own"][0] > found["another"][0] + 0.2 and found["own"][0] > found["blind"][0] + 0.4
+    size = sum(file.stat().st_size for file in (CHECKPOINTS / f"eyes_{design}").iterdir())
+    assert size < 18e6 and type(model.config) is type(RECIPE.make_model(design)[0].config)
+
+
+def test_text_without_a_picture_is_the_language_models_own(shipped):
+    _, model, tokenizer = shipped
+    talker = RECIPE.LanguageModel.from_pretrained(RECIPE.released(RECIPE.RELEASE))
+    ids = tokenizer("Zebras have stripes", return_tensors="pt").input_ids
+    with torch.no_grad():
+        assert torch.equal(model(ids), talker(ids))
