@@ -10,13 +10,15 @@ import importlib
 import pkgutil
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
+from minimllm.models.cross_attention import CrossAttentionMLLM
 from minimllm.models.unified import UnifiedMLLM
 
 from .counting import remember, remembered
 from .judging import Exercise, Mistake, Verdict, Wrong, judge
-from .places import compare_forward, parts_of
+from .places import GatedParts, compare_forward, parts_of
 
 __all__ = ["Exercise", "Mistake", "Verdict", "Wrong", "all_exercises", "check", "check_forward", "judge", "solved"]
 
@@ -66,14 +68,16 @@ def solved() -> None:
         print(f"  lesson {module.removeprefix('lesson_')}: {len(found & names.keys())} of {len(names)}  ({marks})")
 
 
-def check_forward(forward: Callable, model: UnifiedMLLM, ids: Tensor, images: Tensor) -> None:
+def check_forward(forward: Callable, model: UnifiedMLLM | CrossAttentionMLLM, ids: Tensor, images: Tensor) -> None:
     """Run a learner's forward pass on the parts of a model, and print whether it gives the model's logits, or the first place that differs.
 
     Args:
-        forward: called as ``forward(ids, images, vision, linear, language_model, image_token_id, merge)``; not yet solved where it raises
-            ``NotImplementedError``.
-        model: of SmolVLM's form: an encoder without class token up to its last norm, squares of patches merged, one linear layer.
-        ids: ``(batch, length)``, with the model's image tokens in it.
+        forward: called as ``forward(ids, images, vision, linear, language_model, image_token_id, merge)``, in lesson 06 with the
+            ``projector`` in place of ``linear``, in lesson 07 as ``forward(ids, features, projector, language_model, cross_blocks,
+            cross_before, image_token_id)``; not yet solved where it raises ``NotImplementedError``.
+        model: of SmolVLM's form: an encoder without class token up to its last norm, squares of patches merged, one linear layer; or of
+            the form of lesson 06's or lesson 07's.
+        ids: ``(batch, length)``, with the model's image tokens in it; for lesson 07's, one in each row.
         images: ``(images, channels, height, width)``, normalised.
 
     Raises:
@@ -82,7 +86,12 @@ def check_forward(forward: Callable, model: UnifiedMLLM, ids: Tensor, images: Te
     parts = parts_of(model)
     name = getattr(forward, "__name__", "your function")
     try:
-        found = compare_forward(forward, parts, ids, images, lambda: model(ids, images))
+        if isinstance(parts, GatedParts):
+            with torch.no_grad():
+                features = model.features(images)
+            found = compare_forward(forward, parts, ids, features, lambda: model(ids, features=features))
+        else:
+            found = compare_forward(forward, parts, ids, images, lambda: model(ids, images))
     except NotImplementedError:
         print(f"{name}: not solved yet. The lesson goes on without it; come back when you like.")
         return

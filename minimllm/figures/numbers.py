@@ -9,9 +9,12 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
+from matplotlib.patheffects import Normal, Stroke
 from matplotlib.ticker import FixedLocator, FuncFormatter
 from numpy.typing import ArrayLike
 
+from minimllm.data.rendering import PALETTE
+from minimllm.data.words import COLOURS
 from minimllm.inspection.costs import layer_multiply_adds
 
 from .page import AMOUNT, BLUE, DASHES, GREY, GROUPS, INK, PALE, SIGNED, VERMILION, own_axes, style
@@ -115,7 +118,8 @@ def curves(
 ) -> Figure:
     """Named curves over ``x``, each with dashes of its own and its name beside its end.
 
-    A curve is its values, or ``(middle, low, high)`` with the band between.
+    A curve is its values, or ``(middle, low, high)`` with the band between. One that is called as a colour of the world has that colour,
+    with a dark edge, so that white and yellow are seen.
 
     ``log`` names the logarithmic axes: ``""``, ``"x"``, ``"y"`` or ``"xy"``; ``limits`` fixes the ends of the vertical one.
     """
@@ -124,10 +128,13 @@ def curves(
     axes.set(xscale="log" if "x" in log else "linear", yscale="log" if "y" in log else "linear", xlabel=x_title, ylabel=y_title)
     for name, values in series.items():
         middle, *band = map(as_numbers, values) if isinstance(values, tuple) else [as_numbers(values)]
-        (line,) = axes.plot(x, middle, marker="o" if markers else None, linestyle=DASHES[len(ends) % len(DASHES)])
+        own = dict(zip(COLOURS, PALETTE, strict=True)).get(name)
+        (line,) = axes.plot(x, middle, marker="o" if markers else None, linestyle=DASHES[len(ends) % len(DASHES)], color=own)
+        if own is not None:
+            line.set_path_effects([Stroke(linewidth=line.get_linewidth() + 1.6, foreground=INK), Normal()])
         if band:
             axes.fill_between(x, *band, color=line.get_color(), alpha=0.18, linewidth=0)
-        ends.append((name, line.get_color(), middle[-1]))
+        ends.append((name, INK if own is not None else line.get_color(), middle[-1]))
     axes.grid(axis="y")
     axes.set_title(title)
     axes.autoscale_view()

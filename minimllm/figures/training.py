@@ -10,16 +10,19 @@ from .page import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION, canvas, style
 
 
 def smoothed(values: Sequence[float], window: int) -> np.ndarray:
-    """The mean of the last ``window`` values (fewer at the start): steadier than a batch's own value."""
+    """The mean of the ``window`` values around each, fewer towards both ends: it begins and ends where the values do, and does not lag."""
     sums = np.concatenate([[0.0], np.cumsum(values)])
-    last = np.arange(1, len(sums))
-    first = np.maximum(0, last - window)
-    return (sums[last] - sums[first]) / (last - first)
+    place = np.arange(len(values))
+    reach = np.minimum(np.minimum(place, place[::-1]), window // 2)
+    return (sums[place + reach + 1] - sums[place - reach]) / (2 * reach + 1)
 
 
 def training_curve(history: Any, steps: int | None = None) -> Figure:
-    """Loss (left) and metrics (right) by step: each batch pale, the mean over the last twentieth of the run strong, evaluations as dots."""
-    metrics = history.metrics or {}
+    """Loss (left) and metrics (right) by step: each batch pale, the mean over a twentieth of the run strong, evaluations as dots.
+
+    How far gates are open, a metric with ``gate`` in its name, is no measure of success, and is left to figures of its own.
+    """
+    metrics = {name: values for name, values in (history.metrics or {}).items() if "gate" not in name}
     window = max(1, (steps or len(history.losses)) // 20)
     with style():
         figure, rows = canvas(7.2 if metrics else 4.2, 2.6, columns=2 if metrics else 1)
@@ -31,7 +34,8 @@ def training_curve(history: Any, steps: int | None = None) -> Figure:
             _draw(axes[1], metrics, history, window, colours)
             names = ", ".join(metrics).replace("_", " ")
             title = names.capitalize() if len(metrics) < 3 else "Metrics"  # more names are wider than the axes; the legend has them
-            axes[1].set(title=title, xlabel="step", ylabel=names if len(metrics) == 1 else "value")
+            shares = all(0 <= value <= 1 for values in metrics.values() for value in values)
+            axes[1].set(title=title, xlabel="step", ylabel=names if len(metrics) == 1 else "share" if shares else "value")
             if axes[1].get_legend_handles_labels()[0]:
                 axes[1].legend(loc="best")
         for axis in axes:

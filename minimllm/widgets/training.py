@@ -65,7 +65,8 @@ class LiveCurve(Bar):
         stopped = kind is not None and issubclass(kind, KeyboardInterrupt)
         if kind is None or stopped:
             done = len(self.history.losses)
-            names = " and ".join(["loss", *self.history.metrics]).replace("_", " ")
+            drawn = [name for name in self.history.metrics if "gate" not in name]
+            names = " and ".join(["loss", *drawn]).replace("_", " ")
             if stopped:
                 print(f"stopped at step {done} of {self.steps}; the model keeps what it has learned")
             figures.show(figures.training_curve(self.history, self.steps), alt=f"Training curve: {names} over {done} training steps")

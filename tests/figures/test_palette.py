@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 
-from minimllm import figures
+from minimllm import COLOURS, PALETTE, figures
 from minimllm.figures import page
 
 ORDINARY = np.eye(3)
@@ -71,3 +71,10 @@ def test_curves_are_told_apart_in_grey_by_their_dashes():
     assert [line.get_color().lstrip("#").upper() for line in lines] == [getattr(page, name).lstrip("#") for name in LINES]
     dashes = [line._unscaled_dash_pattern for line in lines]
     assert len({str(each) for each in dashes}) == len(LINES) and dashes[0] == (0, None)
+
+
+def test_a_curve_called_as_a_colour_has_that_colour_and_an_edge():
+    """The word blue is not drawn in red."""
+    lines = figures.curves([0, 1], {"white": [0, 1], "at": [1, 0], "blue": [1, 2]}, x_title="x", y_title="y").axes[0].get_lines()
+    assert lines[0].get_color() == PALETTE[COLOURS.index("white")] and lines[2].get_color() == PALETTE[COLOURS.index("blue")]
+    assert [len(line.get_path_effects()) for line in lines] == [2, 0, 2]

@@ -10,6 +10,7 @@ from collections import namedtuple
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
 import torch
 from nbclient import NotebookClient
@@ -507,8 +508,12 @@ def test_the_bar_shows_loss_and_metric(capsys):
     assert "12/12" in shown and re.search(r"loss=\d\.\d{3}, accuracy=[01]\.\d{3}", shown)
 
 
-def test_smoothing_is_the_mean_of_the_last_values():
-    assert smoothed([1.0, 2.0, 3.0, 4.0], 2).tolist() == [1.0, 1.5, 2.5, 3.5]
+def test_smoothing_is_the_mean_of_the_values_around_and_does_not_lag():
+    assert smoothed([8.0, 2.0, 5.0, 0.0, 3.0], 3).tolist() == [8.0, 5.0, 7 / 3, 8 / 3, 3.0]
+    assert smoothed([8.0, 2.0, 5.0, 0.0, 3.0], 5).tolist() == [8.0, 5.0, 3.6, 8 / 3, 3.0]
+    falling = list(range(50, 0, -1))
+    assert np.allclose(smoothed(falling, 10), falling)
+    assert smoothed([4.0], 7).tolist() == [4.0] and smoothed([], 7).tolist() == []
 
 
 def test_the_curve_draws_what_the_history_holds():
@@ -519,13 +524,21 @@ def test_the_curve_draws_what_the_history_holds():
     assert len(training_curve(History([1.0], {}, [], 0.0)).axes) == 1
 
 
-@pytest.mark.parametrize("names", [["answers"], ["answers", "captions"], ["answers", "gate before layer 1", "gate before layer 3"]])
+@pytest.mark.parametrize("names", [["answers"], ["answers", "captions"], ["answers", "captions", "longer numbers"]])
 def test_the_title_of_the_curve_ends_above_its_axes(names):
     figure = training_curve(History([2.0, 1.0], {name: [0.1, 0.2] for name in names}, [], 1.0))
     figure.draw_without_rendering()
     right = figure.axes[1]
     assert right.title.get_window_extent().x1 <= right.get_window_extent().x1
     assert [text.get_text() for text in right.get_legend().get_texts()] == [f"{name}, training" for name in names]
+
+
+def test_the_curve_leaves_gates_to_figures_of_their_own_and_names_what_is_a_share():
+    answers, gate = [0.1, 0.2], [0.0, -0.4]
+    right = training_curve(History([2.0, 1.0], {"answers": answers, "captions": answers, "gate before layer 1": gate}, [], 1.0)).axes[1]
+    assert len(right.lines) == 4 and right.get_title(loc="left") == "Answers, captions" and right.get_ylabel() == "share"
+    assert training_curve(History([2.0, 1.0], {"a": [3.0, 1.0], "b": answers}, [], 1.0)).axes[1].get_ylabel() == "value"
+    assert len(training_curve(History([2.0, 1.0], {"MLP's gate before layer 1": gate}, [], 1.0)).axes) == 1
 
 
 def test_in_a_notebook_the_outputs_are_still_and_the_curve_grows(tmp_path):
