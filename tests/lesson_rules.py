@@ -26,7 +26,6 @@ UNMENDED = {
     "05_language_model",
     "06_unified",
     "07_cross_attention",
-    "08_two_designs",
     "09_llama_vision",
     "10_real_weights",
     "11_given_eyes",
