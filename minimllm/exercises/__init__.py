@@ -15,12 +15,14 @@ from torch import Tensor
 
 from minimllm.models.cross_attention import CrossAttentionMLLM
 from minimllm.models.unified import UnifiedMLLM
+from minimllm.models.vit import ViT
 
+from .building import compare_model
 from .counting import remember, remembered
 from .judging import Exercise, Mistake, Verdict, Wrong, judge
 from .places import GatedParts, compare_forward, parts_of
 
-__all__ = ["Exercise", "Mistake", "Verdict", "Wrong", "all_exercises", "check", "check_forward", "judge", "solved"]
+__all__ = ["Exercise", "Mistake", "Verdict", "Wrong", "all_exercises", "check", "check_forward", "check_vit", "judge", "solved"]
 
 
 def lesson_modules() -> list[str]:
@@ -98,3 +100,23 @@ def check_forward(forward: Callable, model: UnifiedMLLM | CrossAttentionMLLM, id
     batch, length = ids.shape
     right = f"right: the model's logits, {batch} x {length} x {model.config.language.vocab_size:,} of them, to rounding."
     print(f"{name}: {right if found is None else f'not yet. {found}'}")
+
+
+def check_vit(build: Callable, model: ViT, images: Tensor) -> None:
+    """Give the weights of a ViT to a learner's own, and print whether its logits are the model's, or the first thing that differs.
+
+    Args:
+        build: the learner's class, called with ``model.config``; its parameters have the names of the model's. Not yet solved where it
+            raises ``NotImplementedError``.
+        model: with a class token.
+        images: ``(batch, channels, height, width)``, normalised.
+    """
+    name = getattr(build, "__name__", "your model")
+    try:
+        found = compare_model(build, model, lambda each: each.head(each.encode(images)[:, 0]), images)
+    except NotImplementedError:
+        print(f"{name}: not solved yet. The lesson goes on without it; come back when you like.")
+        return
+    count = sum(weight.numel() for weight in model.state_dict().values())
+    right = f"right. The shipped model's {count:,} weights fit into it, and the logits are equal, to rounding."
+    print(f"{name}: {right if found is None else f'not yet: {found}'}")
