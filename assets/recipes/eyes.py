@@ -400,12 +400,23 @@ def run(design: str, seed: int = SEED, split: str = "test", **how: Any) -> dict[
     return {**measure(model, tokenizer, TEST_SEED, 56, split), "loss": round(sum(history.losses[-20:]) / 20, 3), **sure}
 
 
+def naming_alone(factor: float, seed: int = 1) -> dict[str, Any]:
+    """What the lesson trains: one request alone, 30 steps of 12 pictures, here at ``factor`` times the rate; and what comes of another."""
+    config = dataclasses.replace(TRAINING, steps=30, batch_size=12, seed=seed, learning_rate=factor * RATES["unified"])
+    model, tokenizer = make_model("unified", seed)
+    train(model, make_batches(model, tokenizer, config, requests=()), packed_loss, config, progress=False)
+    where = replies(model, tokenizer, TRAINED[1], things(56, seed, "validation"), 12)
+    named_it = share([reply.startswith(("This is", "These are")) for reply in where])
+    return {"naming": saying(model, tokenizer, NAMING, "first", 56, "validation", seed), "answers every request so": named_it}
+
+
 RUNS = {f"{design}, seed {seed}": lambda design=design, seed=seed: run(design, seed) for seed in range(3) for design in DESIGNS}
 RUNS |= {
     "cross_attention as in Llama 3.2, seed 0": lambda: run("cross_attention", as_llama=True),
     "unified, started at random, seed 0": lambda: run("unified", aligned=False),
     "unified, thawed by LoRA, seed 0": lambda: run("unified", rank=8),
 }
+RUNS |= {f"naming alone, rate times {factor}, seed 1": lambda factor=factor: naming_alone(factor) for factor in (1, 20)}
 RUNS |= {f"{design}, one answer to each request, seed 0": lambda design=design: run(design, answers=1) for design in DESIGNS}
 
 
