@@ -18,9 +18,6 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, ListedColormap
 from matplotlib.figure import Figure
 from PIL import Image
-from pygments import lex
-from pygments.lexers import PythonLexer
-from pygments.token import Comment, Keyword, Name, Number, Operator, String
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
 BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
@@ -30,19 +27,6 @@ DASHES = ("-", (0, (6, 1.6)), (0, (1, 1)), (0, (6, 1.5, 1, 1.5)), (0, (3, 1)), (
 AMOUNT = LinearSegmentedColormap.from_list("amount", ["#FFFFFF", "#B9D9EC", "#4A9CCB", BLUE, "#003B5C"])
 SIGNED = LinearSegmentedColormap.from_list("signed", ["#6E2F00", VERMILION, "#F6C9A8", "#FFFFFF", "#A9D2EA", BLUE, "#003B5C"])
 GROUPS = ListedColormap(["#A9D2EA", "#F6C9A8", "#A6DCC9", "#EBCFDF", "#F7DFA5", "#D9D9D9"])  # pale enough for dark numbers
-
-# What colours the source code: JupyterLab's own names, so that they follow its theme, light or dark.
-SYNTAX = {
-    Comment: "comment",
-    Keyword: "keyword",
-    Operator.Word: "keyword",
-    String: "string",
-    Number: "number",
-    Name.Function: "def",
-    Name.Class: "def",
-}
-# Lines that are too long go on in the next one; words stay whole, which they do not in JupyterLab's own look of a code block.
-SOURCE = "white-space:pre-wrap;word-break:normal;overflow-wrap:break-word;line-height:1.35"
 
 DPI = 144  # pixels to an inch in the file
 CSS_DPI = 96  # pixels to an inch on the page: three pixels in the file for two on the page stay sharp on a fine screen
@@ -139,16 +123,6 @@ def show(figure: Figure, alt: str | None = None) -> None:
     display({"text/html": tag, "text/plain": "Figure: " + textwrap.shorten(alt, 100, placeholder=" …")}, raw=True)
 
 
-def highlighted(code: str) -> str:
-    """Python code as HTML: escaped, with the colours of the page's theme."""
-    parts = []
-    for kind, words in lex(code, PythonLexer(stripnl=False, ensurenl=False)):
-        colour = next((name for token, name in SYNTAX.items() if kind in token), None)
-        words = html.escape(words, quote=False)
-        parts.append(f'<span style="color:var(--jp-mirror-editor-{colour}-color)">{words}</span>' if colour else words)
-    return "".join(parts)
-
-
 def show_source(*things: Callable | type) -> None:
     """Display the package's own source of each function, method or class, so that a lesson never holds a second copy of it."""
     for thing in things:
@@ -156,6 +130,5 @@ def show_source(*things: Callable | type) -> None:
         code = textwrap.dedent(inspect.getsource(thing)).rstrip()
         file = Path(inspect.getsourcefile(thing)).resolve()
         place = file.relative_to(file.parents[len(thing.__module__.split(".")) - 1]) if "." in thing.__module__ else Path(file.name)
-        heading = f"<p><code>{place.as_posix()}</code> · <code>{html.escape(thing.__qualname__)}</code></p>"
-        source = f'<pre class="source" style="{SOURCE}">{highlighted(code)}</pre>'
-        display({"text/html": heading + source, "text/plain": code}, raw=True)
+        heading = f"`{place.as_posix()}` · `{thing.__qualname__}`"
+        display({"text/markdown": f"{heading}\n\n```python\n{code}\n```", "text/plain": code}, raw=True)

@@ -58,7 +58,7 @@ h1, h2, h3, h4 { scroll-margin-top: 3rem; }
   h1, h2, h3, h4 { scroll-margin-top: 0; }
 }
 .jp-RenderedMarkdown code { font-family: monospace !important; }
-.jp-RenderedMarkdown pre, .jp-RenderedHTML pre.source, .jp-RenderedText pre, .jp-InputArea-editor .highlight pre {
+.jp-RenderedMarkdown pre, .jp-RenderedText pre, .jp-InputArea-editor .highlight pre {
   font-family: monospace !important; font-size: var(--jp-code-font-size) !important; line-height: 1.35;
   white-space: pre !important; word-break: normal !important; overflow-x: auto !important;
 }

@@ -8,14 +8,12 @@ import matplotlib
 import numpy as np
 import pytest
 import torch
-from bs4 import BeautifulSoup
 from matplotlib import pyplot
 from matplotlib.figure import Figure
 from PIL import Image
 from support import unchecked
 
 from minimllm import figures
-from minimllm.figures.page import highlighted
 from minimllm.inspection.costs import layer_multiply_adds
 
 PICTURE = torch.rand(3, 24, 36, generator=torch.Generator().manual_seed(0))
@@ -97,22 +95,9 @@ def test_source_shown_is_the_source(monkeypatch):
     page = Page(monkeypatch)
     figures.show_source(layer_multiply_adds)
     (bundle,) = page.bundles
-    assert set(bundle) == {"text/html", "text/plain"} and "2 * tokens**2 * dim" in bundle["text/plain"]
-    shown = BeautifulSoup(bundle["text/html"], "html.parser")
-    assert shown.p.text == "minimllm/inspection/costs.py · layer_multiply_adds"
-    assert shown.pre.text == bundle["text/plain"]
-    assert {"white-space:pre-wrap", "word-break:normal", "overflow-wrap:break-word"} <= set(shown.pre["style"].split(";"))
-
-
-def test_source_code_is_escaped_and_coloured_by_kind_and_nothing_else_is_marked():
-    code = 'def f(x):  # a < b & c\n    """Say <no>."""\n\n    return x or 2\n'
-    shown = BeautifulSoup(f"<pre>{highlighted(code)}</pre>", "html.parser")
-    assert shown.text == code and shown.find("no") is None
-    coloured = [(span["style"].split("editor-")[1].removesuffix("-color)"), span.text) for span in shown.select("span")]
-    assert coloured == [
-        ("keyword", "def"), ("def", "f"), ("comment", "# a < b & c"), ("string", '"""Say <no>."""'), ("keyword", "return"),
-        ("keyword", "or"), ("number", "2"),
-    ]  # fmt: skip
+    head = "`minimllm/inspection/costs.py` · `layer_multiply_adds`\n\n```python\ndef layer_multiply_adds("
+    assert bundle["text/markdown"].startswith(head)
+    assert "2 * tokens**2 * dim" in bundle["text/plain"]
 
 
 def test_pictures_of_every_kind_become_the_same_array():

@@ -9,7 +9,6 @@ from nbformat import write
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from minimllm import lessons
-from minimllm.figures.page import SOURCE
 from minimllm.lessons.execution import LessonError
 from minimllm.lessons.site import build, formula, render
 
@@ -78,9 +77,7 @@ LOOK = """() => [...document.querySelectorAll('pre')].map(element => {
 def test_source_code_is_set_in_letters_of_one_width_and_never_broken_within_a_word(tmp_path):
     from playwright.sync_api import sync_playwright
 
-    source = new_output(
-        "display_data", {"text/html": f'<pre class="source" style="{SOURCE}">def narrow(): return 1</pre>', "text/plain": "..."}
-    )
+    source = new_output("display_data", {"text/markdown": "```python\ndef narrow(): return 1\n```", "text/plain": "..."})
     cells = [new_code_cell("show_source(narrow)", execution_count=1, outputs=[source, new_output("stream", text="iii mmm")])]
     page = render(new_notebook(cells=cells), "a page")
     for element in page.select("pre"):  # two words of equal length, to be measured
