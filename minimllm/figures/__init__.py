@@ -32,6 +32,7 @@ from .pictures import Picture, as_array, attention_map, patch_grid, patch_sequen
 from .processes import HELD, held
 from .sequences import ROLES, attention_mask, token_row
 from .shares import bars
+from .splitting import splitting
 from .tiles import PICTURE_COLOURS, canvas_choice, feature_order, picture_mask, tiling, tilings
 from .training import smoothed, training_curve
 
@@ -82,6 +83,7 @@ __all__ = [
     "show",
     "show_source",
     "similarity",
+    "splitting",
     "style",
     "targets",
     "tiling",

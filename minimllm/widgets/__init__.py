@@ -6,6 +6,7 @@ should drawing fail, the reader sees the error beside the picture, which is mark
 
 from .asking import MASK_TEXTS, mask_explorer, question_explorer
 from .chatting import Chat, chat
+from .controls import LookingTest, looking_test
 from .designs import design_explorer
 from .drawing import Canvas, Drawing, draw_yourself
 from .encoders import attention_explorer, patch_explorer
@@ -16,6 +17,7 @@ from .pairs import batch_composer, name_explorer, similarity_explorer
 from .predicting import Answer, Prediction, predict
 from .processes import process_explorer
 from .sizes import size_explorer
+from .splitting import split_explorer
 from .things import ThingExplorer, thing_explorer
 from .tiles import mask_laboratory, tile_explorer
 from .together import together
@@ -30,6 +32,7 @@ __all__ = [
     "Drawing",
     "Explorer",
     "LiveCurve",
+    "LookingTest",
     "Prediction",
     "ThingExplorer",
     "attention_explorer",
@@ -40,6 +43,7 @@ __all__ = [
     "explore",
     "gate_explorer",
     "looking_explorer",
+    "looking_test",
     "mask_explorer",
     "mask_laboratory",
     "name_explorer",
@@ -52,6 +56,7 @@ __all__ = [
     "reading_explorer",
     "similarity_explorer",
     "size_explorer",
+    "split_explorer",
     "thing_explorer",
     "tile_explorer",
     "together",

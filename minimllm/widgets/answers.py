@@ -1,4 +1,4 @@
-"""What lesson 11's two widgets share: a picture and a request, and under them what each model answers, as it writes it."""
+"""What the widgets of lessons 11 and 12 share: a picture and a request, and under them what each model answers, as it writes it."""
 
 import html
 import io
@@ -63,16 +63,23 @@ class Answers(ipywidgets.VBox):
         """What the models see."""
         raise NotImplementedError
 
+    def shown_to(self, name: str) -> list[Image.Image]:
+        """The pictures that come before the request to this model."""
+        return [self.picture()]
+
     def told(self) -> str:
         """What the picture shows, in words."""
         raise NotImplementedError
+
+    def image(self) -> str:
+        """The picture on the page, for readers without a kernel."""
+        return image_of(self.picture(), self.told())
 
     def ask(self) -> dict[str, str]:
         """Ask each model in turn, show its answer as it is written, and give all of them back."""
         self.answers, self.outdated, self.error, self.replied = dict.fromkeys(self.models, ""), False, "", set()
         self._lock(True)
         try:
-            messages = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": self.request}]}]
             for name, model in self.models.items():
                 self._show(writing=name)
 
@@ -80,7 +87,10 @@ class Answers(ipywidgets.VBox):
                     self.answers[name] += piece
                     self._show(writing=name)
 
-                chat(model, self.tokenizer, messages, [self.picture()], self.max_new_tokens, grow)
+                pictures = self.shown_to(name)
+                content = [*({"type": "image"} for _ in pictures), {"type": "text", "text": self.request}]
+                messages = [{"role": "user", "content": content}]
+                chat(model, self.tokenizer, messages, pictures or None, self.max_new_tokens, grow)
                 self.replied.add(name)
         except KeyboardInterrupt:
             self.error = "stopped"
@@ -124,7 +134,7 @@ class Answers(ipywidgets.VBox):
         """The live widget, and for readers without a kernel the picture, the request and the answers as they stand."""
         bundle = super()._repr_mimebundle_(**options)
         said = "".join(self._answer(name) for name in self.models)
-        shown = f"{image_of(self.picture(), self.told())}<p>“{html.escape(self.request)}”</p>{self._trouble()}"
+        shown = f"{self.image()}<p>“{html.escape(self.request)}”</p>{self._trouble()}"
         bundle["text/html"] = f'{shown}<div style="max-width:54em">{said}</div><em>Run this cell to choose, to draw and to ask.</em>'
         told = "; ".join(f"{name}: {text}" for name, text in self.answers.items() if text)
         bundle["text/plain"] = f"{self.told()} “{self.request}” {told or 'not asked yet'}"

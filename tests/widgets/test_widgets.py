@@ -56,6 +56,9 @@ WIDGETS = {
     "gate_explorer": lambda: widgets.gate_explorer(*untrained_looker(), SCENES, "where is the ring ?", (0.0, 1.0)),
     "looking_explorer": lambda: widgets.looking_explorer(*untrained_looker(), SCENES, "where is the ring ?"),
     "tile_explorer": lambda: widgets.tile_explorer({"ramp": Image.new("RGB", (40, 30), "red"), "grey": Image.new("L", (9, 9))}, (60, 561)),
+    "split_explorer": lambda: widgets.split_explorer(
+        {"ramp": Image.new("RGB", (40, 30)), "grey": Image.new("L", (9, 9))}, (60, 561), (64, 2048)
+    ),
     "mask_laboratory": lambda: widgets.mask_laboratory(("[2] [1] ?", "t [4] t")),
     "design_explorer": lambda: widgets.design_explorer({"small": LanguageModelConfig.tiny(60)}, (4, 6404), (16, 64), (1, 4)),
     "process_explorer": lambda: widgets.process_explorer({"small": 1000, "half learns": (2000, 1000)}, (1, 2, 3)),
@@ -377,6 +380,23 @@ def test_tile_explorer_tells_grid_scale_number_and_mask():
         widget.set(width=width, height=height)
         assert told in alt(widget.picture) and widget.error == ""
     assert alt(widget.picture).endswith("tile mask [1, 0, 0, 0].")
+
+
+def test_split_explorer_tells_sizes_grid_and_tokens():
+    widget = widgets.split_explorer({"white": Image.new("RGB", (64, 48), "white")})
+    for values, told in (
+        (
+            dict(width=1920, height=1080),
+            "longer side first 1152 × 2048; then stretched to 1536 × 2048; sub-pictures 3 × 4 and the whole: 13",
+        ),
+        (
+            dict(width=200, height=3000),
+            "sub-pictures 4 × 1 and the whole: 5; tokens in the encoder 5,120; tokens in the text 320 of pictures, 15",
+        ),
+        (dict(width=3000, longest_edge=512), "stretched to 512 × 512; sub-pictures the whole alone: 1; tokens in the encoder 1,024"),
+    ):
+        widget.set(**values)
+        assert told in alt(widget.picture) and widget.error == ""
 
 
 def test_mask_laboratory_hides_the_mask_until_there_is_a_guess_and_judges_it():
