@@ -86,6 +86,7 @@ LORA_FACTOR = 100.0  # times the rate of the unified design, for the matrices of
 MERGE = {"unified": 8, "cross_attention": 4}  # so many patches in a row and in a column are one visual token
 ALIGNED = 1024  # pictures for the start of the unified design's layer
 SHIPPED_STEPS = 400
+SHORT = {"unified": 60, "cross_attention": 150}  # steps of the runs that are compared; after 60, cross-attention still named 16%
 PASSAGE = (
     "The moon has no light of its own. What we see is the light of the sun, which falls on it and is thrown back to us. As the moon goes "
     "around the earth once in about four weeks, we see now more and now less of its bright side. When the moon stands between the earth "
@@ -393,8 +394,8 @@ def forgetting(language_model: LanguageModel, tokenizer: Any) -> dict[str, float
 
 def run(design: str, seed: int = SEED, split: str = "test", **how: Any) -> dict[str, Any]:
     """One training of the short budget, measured; ``how`` as of :func:`train_eyes`."""
-    model, tokenizer, history = train_eyes(design, seed, **how)
-    sure = {"steps": TRAINING.steps, "seconds": round(history.seconds, 1), "threads": torch.get_num_threads(), "test_seed": TEST_SEED}
+    model, tokenizer, history = train_eyes(design, seed, SHORT[design], **how)
+    sure = {"steps": SHORT[design], "seconds": round(history.seconds, 1), "threads": torch.get_num_threads(), "test_seed": TEST_SEED}
     sure |= {"trained": sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)}
     sure |= forgetting(model.language_model, tokenizer)
     return {**measure(model, tokenizer, TEST_SEED, 56, split), "loss": round(sum(history.losses[-20:]) / 20, 3), **sure}
