@@ -25,7 +25,6 @@ UNMENDED = {
     "04_zero_shot",
     "05_language_model",
     "06_unified",
-    "07_cross_attention",
     "09_llama_vision",
     "10_real_weights",
     "11_given_eyes",
