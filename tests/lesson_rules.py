@@ -24,7 +24,6 @@ UNMENDED = {
     "03_clip",
     "04_zero_shot",
     "05_language_model",
-    "06_unified",
     "09_llama_vision",
     "10_real_weights",
     "11_given_eyes",
