@@ -186,7 +186,7 @@ def layer_cost(tokens: int, dim: int, *, axes: Axes | None = None) -> Figure:
     here, equal = layer_multiply_adds(tokens, dim), 6 * dim
     plate = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
     axes.set(xscale="log", yscale="log", xlabel="tokens n", ylabel="multiply-adds")
-    axes.axvline(tokens, color=GREY, linewidth=1, linestyle=":")
+    axes.plot([tokens, tokens], [1e5, max(here.linear, here.attention)], color=GREY, linewidth=1, linestyle=":")  # not through the words
     for height, part, name, colour in ((0.97, "linear", "linear layers ∝ n", BLUE), (0.87, "attention", "attention ∝ n²", VERMILION)):
         axes.plot(x, [getattr(cost, part) for cost in costs], color=colour)
         axes.plot(tokens, getattr(here, part), "o", color=colour)
