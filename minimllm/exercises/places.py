@@ -185,6 +185,10 @@ def places_of(parts: AnyParts) -> Sequence[Place]:
     return {Parts: PLACES, CourseParts: COURSE_PLACES, GatedParts: GATED_PLACES}[type(parts)]
 
 
+MOST = 8  # places that are told one by one
+LOGITS = "They are language_model.head of what the last norm gives, at every place."
+
+
 def compare_forward(forward: Callable, parts: AnyParts, ids: Tensor, images: Tensor, right: Callable[[], Tensor]) -> str | None:
     """As :func:`first_difference`, of ``forward(ids, images, *parts)``; ``right`` gives the right logits by way of the same modules."""
     with torch.no_grad():
@@ -195,13 +199,16 @@ def compare_forward(forward: Callable, parts: AnyParts, ids: Tensor, images: Ten
     return first_difference(result, expected, mine, theirs, places_of(parts))
 
 
-def first_difference(result: Any, right: Tensor, mine: dict[str, Tensor], theirs: dict[str, Tensor], places: Sequence[Place]) -> str | None:
+def first_difference(
+    result: Any, right: Tensor, mine: dict[str, Tensor], theirs: dict[str, Tensor], places: Sequence[Place], last: str = LOGITS
+) -> str | None:
     """The first place at which a forward pass differs from the right one, in words; ``None`` if even the logits agree.
 
     Args:
         result, right: the learner's logits, and the right ones.
         mine, theirs: what :func:`noted` noted on the way to each.
         places: where, in their order.
+        last: advice for who has them all right, but not the logits.
     """
     if isinstance(result, Tensor) and result.shape == right.shape and close(result, right):
         return None
@@ -219,15 +226,15 @@ def first_difference(result: Any, right: Tensor, mine: dict[str, Tensor], theirs
         told = f"it returned {kind(result)}, expected {kind(right)}"
     else:
         told = differs(result, right)
-    words = (
-        f"the logits are the first place that differs: {told}. They are language_model.head of what the last norm gives, at every place."
-    )
-    return so_far(agree, words)
+    return so_far(agree, f"the logits are the first place that differs: {told}. {last}")
 
 
 def so_far(agree: list[str], words: str) -> str:
     """What agrees, and then what does not."""
-    return f"Right so far: {'; '.join(agree)}. Then {words}" if agree else words[0].upper() + words[1:]
+    if not agree:
+        return words[0].upper() + words[1:]
+    told = "; ".join(agree) if len(agree) <= MOST else f"{len(agree)} places, the last of them {agree[-1]}"
+    return f"Right so far: {told}. Then {words}"
 
 
 def differs(mine: Tensor, theirs: Tensor) -> str | None:
@@ -254,7 +261,7 @@ def close(one: Tensor, other: Tensor) -> bool:
 
 
 @contextmanager
-def noted(parts: AnyParts):
+def noted(parts: Any, places: Sequence[Place] | None = None):
     """While it lasts, note what passes each of the places; several calls are joined along the batch."""
     found: dict[str, Tensor] = {}
     handles = []
@@ -268,7 +275,7 @@ def noted(parts: AnyParts):
             elif before.shape[1:] == value.shape[1:]:
                 found[words] = torch.cat([before, value])
 
-    for place in places_of(parts):
+    for place in places_of(parts) if places is None else places:
         if place.side:
             hook = lambda module, given, out, words=place.words: note(words, out)  # noqa: E731
         else:
