@@ -19,7 +19,6 @@ LARGEST = 1_500_000  # bytes
 WIDEST = 100  # characters of a line of code: at 1,400 pixels a lesson's cell holds 105
 # Lessons whose code still has longer lines, or unfolded drawings: take a lesson out when it is mended.
 UNMENDED = {
-    "02_vit",
     "03_clip",
     "09_llama_vision",
     "10_real_weights",
