@@ -103,9 +103,8 @@ class Answers(ipywidgets.VBox):
 
     def outdate(self) -> None:
         """Mark the answers as those to another picture or request."""
-        if not self.outdated and (self.replied or any(self.answers.values())):
-            self.outdated = True
-            self._show()
+        self.outdated = self.outdated or bool(self.replied) or any(self.answers.values())
+        self._show()
 
     def _lock(self, locked: bool) -> None:
         for control in (self.menu, self.field, self.button):
@@ -126,7 +125,10 @@ class Answers(ipywidgets.VBox):
         self.trouble.value = self._trouble()
 
     def _trouble(self) -> str:
-        hint = "The answers are those to the picture or the request of before: ask again." if self.outdated else ""
+        asked, hint = self.replied or any(self.answers.values()), ""
+        if self.outdated or not asked:
+            before = " The answers are those to the picture or the request of before: ask again." if self.outdated else ""
+            hint = f"“{html.escape(self.request)}” has not been asked yet.{before}"
         error = f'<p role="alert" style="color:#B34700">{html.escape(self.error)}</p>' if self.error else ""
         return error + (f'<p style="color:#595959">{hint}</p>' if hint else "")
 
