@@ -20,7 +20,6 @@ WIDEST = 100  # characters of a line of code: at 1,400 pixels a lesson's cell ho
 # Lessons whose code still has longer lines, or unfolded drawings: take a lesson out when it is mended.
 UNMENDED = {
     "03_clip",
-    "09_llama_vision",
     "10_real_weights",
     "11_given_eyes",
     "13_past_the_laptop",
