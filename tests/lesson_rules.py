@@ -21,8 +21,6 @@ WIDEST = 100  # characters of a line of code: at 1,400 pixels a lesson's cell ho
 UNMENDED = {
     "03_clip",
     "10_real_weights",
-    "11_given_eyes",
-    "13_past_the_laptop",
 }
 MACHINE = re.compile(r"/site-packages/|/home/|/Users/|ipykernel_\d+")
 

@@ -95,7 +95,7 @@ PASSAGE = (
     "and the sun, its dark side is turned to us; two weeks later the whole of its face is bright, and we call it full. The same side of "
     "the moon always looks at the earth, because it turns once around itself in the same time."
 )  # written for this measurement
-TEST_SEED, SHIPPED_TEST_SEED = 496157, 810792  # drawn when everything else here was fixed
+TEST_SEED, SHIPPED_TEST_SEED = 496157, 810792  # drawn when all was fixed but the unified rate, see above
 DESIGNS = ("unified", "cross_attention")
 
 # ---- what is said ------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from minimllm.data.world import scenes
 from .explorer import Explorer, explore
 
 Answerer = Callable[[Tensor, str], str]
-WRAP = 52  # characters of an answer in a line
+LETTERS = 68  # of a line, names and answers together
 
 
 def together(models: Mapping[str, Answerer], question: str, pictures: int = 24, seed: int = 0) -> Explorer:
@@ -34,6 +34,7 @@ def together(models: Mapping[str, Answerer], question: str, pictures: int = 24, 
     if not models or pictures < 1:
         raise ValueError(f"expected models and at least one picture, got {len(models)} models and {pictures} pictures")
     shown = render(scenes(pictures, seed, "test"))
+    room = max(map(len, models)) + 2  # letters before the answers begin
 
     @functools.lru_cache(maxsize=256)
     def said(name: str, question: str, picture: int) -> tuple[str, bool]:
@@ -47,9 +48,9 @@ def together(models: Mapping[str, Answerer], question: str, pictures: int = 24, 
 
     def draw(question: str, picture: int) -> Figure:
         told = {name: said(name, question, picture) for name in models}
-        lines = {name: textwrap.wrap(words, WRAP) or [""] for name, (words, _) in told.items()}
+        lines = {name: textwrap.wrap(words, max(20, LETTERS - room)) or [""] for name, (words, _) in told.items()}
         height = max(2.5, 0.35 + sum(0.2 * len(each) + 0.16 for each in lines.values()))
-        figure, (left, right) = figures.placed(7.2, height, (0.1, height - 2.2, 2.0, 2.0), (2.4, 0.1, 4.7, height - 0.2))
+        figure, (left, right) = figures.placed(7.2, height, (0.1, height - 2.35, 2.0, 2.0), (2.4, 0.1, 4.7, height - 0.2))
         figures.picture(shown[picture - 1], title=f"picture {picture}", axes=left)
         right.set_axis_off()
         level = height - 0.3
@@ -57,7 +58,7 @@ def together(models: Mapping[str, Answerer], question: str, pictures: int = 24, 
             place = {"va": "top", "fontsize": 9, "transform": right.transAxes}
             right.text(0, level / (height - 0.2), name, color=figures.GREY, **place)
             colour = figures.INK if told[name][1] else figures.VERMILION
-            right.text(0.32, level / (height - 0.2), "\n".join(each), color=colour, **place)
+            right.text(room / LETTERS, level / (height - 0.2), "\n".join(each), color=colour, **place)
             level -= 0.2 * len(each) + 0.16
         return figure
 

@@ -8,6 +8,7 @@ import ipywidgets
 import numpy as np
 import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 from support import unchecked
@@ -454,6 +455,13 @@ def test_together_every_model_says_its_own_and_a_refusal_stands_in_its_place():
     assert "one: a blue ?" in alt(widget.picture) and asked == [((3, 32, 32), "red ?"), ((3, 32, 32), "blue ?")]
     widget.set(question=" ")
     assert "Type a question" in alt(widget.picture) and len(asked) == 2
+    for names in (["Llama 3.2 Vision, small (09)", "unified"], ["a", "b"]):
+        drawn = widgets.together(dict.fromkeys(names, one), "red ?", pictures=1)._draw(question="red ?", picture=1)
+        renderer = FigureCanvasAgg(drawn).get_renderer()
+        picture, written = drawn.axes
+        boxes = [text.get_window_extent(renderer) for text in (*written.texts, picture.title)]
+        assert all(not a.overlaps(b) for number, a in enumerate(boxes) for b in boxes[:number]), "no words lie on others"
+        assert boxes[-1].y1 <= drawn.bbox.y1, "the title is whole"
     for wrong in (lambda: widgets.together({}, "?"), lambda: widgets.together({"one": one}, "?", pictures=0)):
         with pytest.raises(ValueError, match="at least one picture"):
             wrong()
